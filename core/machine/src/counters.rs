@@ -40,3 +40,15 @@ macro_rules! counters {
         }
     };
 }
+
+/// Names a branch so that a test can demand it ran (`gimlet_testkit::marked`). Compiles to nothing
+/// outside unit tests of the crate that uses it.
+#[macro_export]
+macro_rules! mark {
+    ($name:literal) => {
+        #[cfg(test)]
+        {
+            ::gimlet_testkit::hit($name);
+        }
+    };
+}
