@@ -34,9 +34,10 @@ impl Backlog {
     /// Removes the oldest chunk.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
-        if self.len == 0 {
-            return None;
-        }
+        if self.len == 0 { None } else { self.pop_waiting() }
+    }
+
+    fn pop_waiting(&mut self) -> Option<Bytes> {
         if self.chunks.is_empty() {
             self.seal();
         }

@@ -69,6 +69,7 @@ impl Decoder {
 
     /// Takes the stream's next bytes. Messages handed out later may be slices of `chunk`, and keep
     /// its allocation alive.
+    #[inline]
     pub fn push(&mut self, chunk: Bytes) {
         if !self.is_drained() {
             return self.backlog.push(chunk);
@@ -215,6 +216,7 @@ impl Decoder {
     }
 
     /// Drops everything that waits: nobody can say what it means.
+    #[cold]
     fn on_desynchronised(&mut self) {
         self.counters.over_long += 1;
         self.counters.discarded_bytes += self.buffered() as u64;
@@ -224,6 +226,7 @@ impl Decoder {
         self.partial = Vec::new();
     }
 
+    #[cold]
     fn desynchronised(&self, claimed: u32) -> FrameError {
         FrameError::Desynchronised { claimed, max: self.max }
     }
@@ -245,10 +248,15 @@ fn extend(partial: &mut Vec<u8>, bytes: &[u8], length: usize) {
     let needed = partial.len() + bytes.len();
     debug_assert!(needed <= length, "a message never holds bytes of the next");
     if needed > partial.capacity() {
-        let target = (2 * needed).max(FIRST).min(length);
-        partial.reserve_exact(target - partial.len());
+        grow(partial, needed, length);
     }
     partial.extend_from_slice(bytes);
+}
+
+#[cold]
+fn grow(partial: &mut Vec<u8>, needed: usize, length: usize) {
+    let target = (2 * needed).max(FIRST).min(length);
+    partial.reserve_exact(target - partial.len());
 }
 
 #[cfg(test)]
