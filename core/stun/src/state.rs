@@ -1,0 +1,244 @@
+//! The life of one request (RFC 8489 §6.2): the only place that knows when to send it again.
+//!
+//! ```text
+//!              Send (1 … rc)
+//!              ┌───┐
+//!              ▼   │      last one sent            rm · rto later
+//!   new ──► Sending ┴──────────────────► Listening ──────────────► Expired
+//!              │                             ▲
+//!              └──────── cancel ─────────────┘
+//! ```
+
+use core::time::Duration;
+
+use gimlet_machine::Instant;
+
+/// The first wait between two sends unless a round trip has been measured (RFC 8489 §6.2.1).
+pub const RTO_DEFAULT: Duration = Duration::from_millis(500);
+/// How often a request is sent at most: Rc (RFC 8489 §6.2.1).
+pub const RC_DEFAULT: u32 = 7;
+/// How many RTOs to listen after the last send: Rm (RFC 8489 §6.2.1).
+pub const RM_DEFAULT: u32 = 16;
+/// How long to wait for the answer to a request on a reliable transport: Ti (RFC 8489 §6.2.2).
+pub const TI_DEFAULT: Duration = Duration::from_millis(39_500);
+
+/// The shortest wait that [`Retransmission`] accepts; shorter ones become this. A request must not
+/// be due again at the moment it was sent.
+pub const RTO_MIN: Duration = Duration::from_millis(1);
+
+/// When to send a request, when to send it again, when to give up.
+///
+/// With the defaults it is sent at 0, 500, 1500, 3500, 7500, 15500 and 31500 ms, and fails at
+/// 39500 ms. Each wait begins when the send was asked for, so a driver that wakes late stretches the
+/// ladder and never bunches it.
+///
+/// ```
+/// use core::time::Duration;
+/// use gimlet_machine::Instant;
+/// use gimlet_stun::{Due, Retransmission};
+///
+/// let (start, rto) = (Instant::ZERO, Duration::from_millis(500));
+/// let mut request = Retransmission::new(start, rto, 2, 16);
+/// assert_eq!(request.due(start), Due::Send);
+/// assert_eq!(request.due(start), Due::Nothing);
+/// assert_eq!(request.deadline(), Some(start + rto));
+/// assert_eq!(request.due(start + rto), Due::Send);
+/// assert_eq!(request.deadline(), Some(start + rto + 16 * rto));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retransmission {
+    phase: Phase,
+    sent: u32,
+    rto: Duration,
+    rc: u32,
+    rm: u32,
+}
+
+/// States are named by what they await.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// An answer, or the moment to send.
+    Sending { at: Instant },
+    /// An answer, or the end.
+    Listening { until: Instant },
+    /// Nothing.
+    Expired,
+}
+
+/// What a [`Retransmission`] wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Send the request, the same bytes every time.
+    Send,
+    /// Give up: no answer came. Said once.
+    Expired,
+    /// Wait.
+    Nothing,
+}
+
+impl Retransmission {
+    /// A request to be sent at once, at most `rc` times (at least once): first `rto` apart, then
+    /// twice that, and so on; given up `rm · rto` after the last send.
+    pub const fn new(now: Instant, rto: Duration, rc: u32, rm: u32) -> Self {
+        let rto = if rto.as_nanos() < RTO_MIN.as_nanos() { RTO_MIN } else { rto };
+        let (rc, rm) = (if rc == 0 { 1 } else { rc }, if rm == 0 { 1 } else { rm });
+        Self { phase: Phase::Sending { at: now }, sent: 0, rto, rc, rm }
+    }
+
+    /// A request over a reliable transport: sent once, given up after [`TI_DEFAULT`]
+    /// (RFC 8489 §6.2.2).
+    pub const fn reliable(now: Instant) -> Self {
+        Self::new(now, TI_DEFAULT, 1, 1)
+    }
+
+    /// What is to be done at `now`. Asking is doing: after `Send` the next wait has begun.
+    pub fn due(&mut self, now: Instant) -> Due {
+        match self.phase {
+            Phase::Sending { at } if at <= now => {
+                self.sent += 1;
+                let wait = self.wait_after(self.sent);
+                self.phase = if self.sent < self.rc {
+                    Phase::Sending { at: now + wait }
+                } else {
+                    Phase::Listening { until: now + wait }
+                };
+                Due::Send
+            }
+            Phase::Listening { until } if until <= now => {
+                self.phase = Phase::Expired;
+                Due::Expired
+            }
+            Phase::Sending { .. } | Phase::Listening { .. } | Phase::Expired => Due::Nothing,
+        }
+    }
+
+    /// When [`Retransmission::due`] next has something to say; `None` once expired.
+    pub const fn deadline(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Sending { at } | Phase::Listening { until: at } => Some(at),
+            Phase::Expired => None,
+        }
+    }
+
+    /// How often the request has been sent.
+    pub const fn sent(&self) -> u32 {
+        self.sent
+    }
+
+    /// Whether it may be sent again.
+    pub const fn is_sending(&self) -> bool {
+        matches!(self.phase, Phase::Sending { .. })
+    }
+
+    /// Sends no more, and still listens until the moment at which it would have given up
+    /// (RFC 8445 §7.3.1.4: a cancelled check may yet be answered).
+    pub fn cancel(&mut self) {
+        if let Phase::Sending { at } = self.phase {
+            let waits = (self.sent + 1..=self.rc).map(|sent| self.wait_after(sent));
+            self.phase = Phase::Listening { until: waits.fold(at, |until, wait| until + wait) };
+        }
+    }
+
+    /// How long to wait after send number `sent`, counted from 1.
+    fn wait_after(&self, sent: u32) -> Duration {
+        if sent < self.rc {
+            // Doubling saturates: past 2³¹ the exact number matters to nobody.
+            self.rto.saturating_mul(1 << (sent - 1).min(31))
+        } else {
+            self.rto.saturating_mul(self.rm)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec::Vec;
+
+    /// Everything that happens when `request` is asked exactly at its deadlines: milliseconds.
+    fn ladder(mut request: Retransmission) -> Vec<(u64, Due)> {
+        core::iter::from_fn(|| request.deadline().map(|at| (at.as_millis(), request.due(at)))).collect()
+    }
+
+    #[test]
+    fn defaults_give_the_ladder_of_rfc_8489_section_6_2_1() {
+        let request = Retransmission::new(Instant::ZERO, RTO_DEFAULT, RC_DEFAULT, RM_DEFAULT);
+        let sends = [0, 500, 1500, 3500, 7500, 15_500, 31_500].map(|at| (at, Due::Send));
+        let expected: Vec<_> = sends.into_iter().chain([(39_500, Due::Expired)]).collect();
+        assert_eq!(ladder(request), expected);
+    }
+
+    #[test]
+    fn a_reliable_transport_sends_once_and_waits_as_long() {
+        let expected = [(0, Due::Send), (39_500, Due::Expired)];
+        assert_eq!(ladder(Retransmission::reliable(Instant::ZERO)), expected);
+    }
+
+    #[test]
+    fn a_cancelled_request_listens_exactly_as_long_as_it_would_have() {
+        for asked in 0..=7 {
+            let mut request = Retransmission::new(Instant::ZERO, RTO_DEFAULT, RC_DEFAULT, RM_DEFAULT);
+            for _ in 0..asked {
+                request.due(request.deadline().unwrap());
+            }
+            request.cancel();
+            assert_eq!((request.sent(), ladder(request)), (asked, [(39_500, Due::Expired)].to_vec()));
+        }
+    }
+
+    #[test]
+    fn waking_late_stretches_the_ladder_and_never_bunches_it() {
+        let mut request = Retransmission::new(Instant::ZERO, RTO_DEFAULT, RC_DEFAULT, RM_DEFAULT);
+        assert_eq!(request.due(Instant::ZERO), Due::Send);
+        let late = Instant::from_millis(10_000);
+        assert_eq!((request.due(late), request.due(late)), (Due::Send, Due::Nothing));
+        assert_eq!(request.deadline(), Some(Instant::from_millis(11_000)));
+    }
+
+    #[test]
+    fn senseless_settings_still_end_and_never_spin() {
+        let request = Retransmission::new(Instant::ZERO, Duration::ZERO, 0, 0);
+        assert_eq!(ladder(request), [(0, Due::Send), (1, Due::Expired)]);
+        let mut endless = Retransmission::new(Instant::FAR, Duration::MAX, u32::MAX, u32::MAX);
+        assert_eq!(endless.due(Instant::FAR), Due::Send);
+        endless.due(Instant::FAR);
+        assert_eq!(endless.deadline(), Some(Instant::FAR));
+    }
+
+    /// The transition table: a new edge shows up here in review.
+    #[test]
+    fn legal_transitions_are_these_and_no_others() {
+        let name = |request: &Retransmission| match request.phase {
+            Phase::Sending { .. } => "Sending",
+            Phase::Listening { .. } => "Listening",
+            Phase::Expired => "Expired",
+        };
+        let mut edges = Vec::new();
+        let mut states = Vec::from([Retransmission::new(Instant::ZERO, RTO_DEFAULT, 2, 1)]);
+        let mut explored = 0;
+        while let Some(from) = states.get(explored).copied() {
+            explored += 1;
+            let (mut due, mut cancelled) = (from, from);
+            due.due(from.deadline().unwrap_or(Instant::FAR));
+            cancelled.cancel();
+            for (verb, to) in [("due", due), ("cancel", cancelled)] {
+                edges.push((name(&from), verb, name(&to)));
+                if !states.contains(&to) {
+                    states.push(to);
+                }
+            }
+        }
+        edges.sort_unstable();
+        edges.dedup();
+        let expected = [
+            ("Expired", "cancel", "Expired"),
+            ("Expired", "due", "Expired"),
+            ("Listening", "cancel", "Listening"),
+            ("Listening", "due", "Expired"),
+            ("Sending", "cancel", "Listening"),
+            ("Sending", "due", "Listening"),
+            ("Sending", "due", "Sending"),
+        ];
+        assert_eq!(edges, expected);
+    }
+}
