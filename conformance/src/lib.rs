@@ -1,1 +1,29 @@
-//! Under construction.
+//! What is right, and who says so: the judge of the rest of the tree.
+//!
+//! Each file in `tests/` asks one question and answers it with a command that exits with 0 or not:
+//!
+//! * `tidy`: does the tree keep the house rules of `CONTRIBUTING.md`? (`cargo tidy`)
+//! * `no_std`: do the protocol crates build and link without std?
+//! * `laws`: does every machine keep the laws of `core/README.md` under generated schedules? (`cargo laws`)
+//! * `vectors`: does every room carry the test vectors that its RFC gives it?
+//! * `parity`: does one scenario give the same events on every driver?
+//! * `lab`: do two hosts behind the NATs of a real kernel meet? (`cargo lab`, as root)
+//!
+//! The library holds what those tests share: [`tidy`], the rules as functions from sources to
+//! complaints; [`laws`], generated lives of any machine; and [`lab`], hosts and NATs as network namespaces. Every harness here has a *canary*, a
+//! planted fault that it has to find: a test that cannot fail says nothing.
+//!
+//! # What it deliberately does not do
+//!
+//! * It does not test features. Each room tests itself, beside its code; what lies here holds for all
+//!   rooms, or takes two of them, or takes somebody else's word (an RFC, a kernel, another stack).
+//! * It does not measure in tests. Figures come from programs that are run on purpose, and their tables
+//!   in `conformance/README.md` say on what machine.
+//! * The lab makes no network of its own: it configures namespaces, bridges and packet filters with
+//!   `ip` and `nft`. Delay and reordering are the simulator's job (`drivers/sim`).
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod lab;
+pub mod laws;
+pub mod tidy;
