@@ -1,0 +1,195 @@
+//! Which network each address is in, and what is between the networks.
+//!
+//! Networks are called realms: realm 0 is the internet, and behind NAT *n* is realm *n* + 1. Each
+//! realm but the internet has one way out, its NAT.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use gimlet_machine::{Rng, SeededMap};
+
+use crate::link::{Link, LinkConfig};
+use crate::nat::{Nat, NatConfig};
+use crate::oracle::{Edge, direct_path_possible};
+
+/// Names a NAT of a [`crate::World`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NatId(pub(crate) u32);
+
+impl NatId {
+    /// Its number: NATs count from 0 in the order in which they were added.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for NatId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nat {}", self.0)
+    }
+}
+
+/// The realm of public addresses.
+pub(crate) const INTERNET: u32 = 0;
+
+/// Who has an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Host(u32),
+    Nat(u32),
+}
+
+/// A NAT in the world.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    pub(crate) nat: Nat,
+    /// The realm that its outside addresses are in.
+    pub(crate) outer: u32,
+    pub(crate) uplink: Link,
+    pub(crate) downlink: Link,
+    /// Hosts whose way out leads through it.
+    hosts: Vec<u32>,
+}
+
+/// Realms, gateways, routes and cuts.
+#[derive(Debug)]
+pub(crate) struct Net {
+    pub(crate) gateways: Vec<Gateway>,
+    owners: SeededMap<(u32, IpAddr), Owner>,
+    /// (sender, receiver) pairs that packets do not cross.
+    cuts: BTreeSet<(u32, u32)>,
+}
+
+impl Net {
+    pub(crate) fn new(mut rng: Rng) -> Self {
+        Self { gateways: Vec::new(), owners: SeededMap::new(&mut rng), cuts: BTreeSet::new() }
+    }
+
+    pub(crate) fn add_gateway(
+        &mut self,
+        rng: &Rng,
+        behind: Option<NatId>,
+        config: NatConfig,
+        link: LinkConfig,
+    ) -> NatId {
+        let id = u32::try_from(self.gateways.len()).expect("fewer than 2^32 NATs");
+        let rng = rng.fork_nth("nat", u64::from(id));
+        let outer = behind.map_or(INTERNET, |behind| behind.0 + 1);
+        assert!(outer <= id, "{behind:?} is not a NAT of this world");
+        for address in &config.outside {
+            let realm = self.realm(behind, address.is_ipv6());
+            assert_eq!(realm, outer, "the NAT in front does not translate the family of {address}");
+            self.claim(realm, *address, Owner::Nat(id));
+        }
+        self.gateways.push(Gateway {
+            nat: Nat::new(&rng, config),
+            outer,
+            uplink: Link::new(rng.fork("uplink"), link),
+            downlink: Link::new(rng.fork("downlink"), link),
+            hosts: Vec::new(),
+        });
+        NatId(id)
+    }
+
+    /// Gives a host its addresses; returns the realms of its IPv4 and its IPv6 sockets.
+    pub(crate) fn attach(&mut self, host: u32, sockets: &[SocketAddr], behind: Option<NatId>) -> [u32; 2] {
+        let realms = [self.realm(behind, false), self.realm(behind, true)];
+        for socket in sockets {
+            self.claim(realms[usize::from(socket.is_ipv6())], socket.ip(), Owner::Host(host));
+        }
+        let mut realm = realms[usize::from(sockets.iter().all(SocketAddr::is_ipv6))];
+        while realm != INTERNET {
+            let gateway = self.gateway_mut(realm);
+            gateway.hosts.push(host);
+            realm = gateway.outer;
+        }
+        realms
+    }
+
+    fn claim(&mut self, realm: u32, address: IpAddr, owner: Owner) {
+        assert!(!address.is_unspecified(), "{owner:?} needs an address that names it, not {address}");
+        let earlier = self.owners.insert((realm, address), owner).unwrap_or(owner);
+        assert_eq!(earlier, owner, "{address} cannot belong to both in the same network");
+    }
+
+    /// The realm that addresses of a family are in, behind a NAT: beyond those that do not
+    /// translate it.
+    fn realm(&self, behind: Option<NatId>, is_ipv6: bool) -> u32 {
+        let mut realm = behind.map_or(INTERNET, |behind| behind.0 + 1);
+        while realm != INTERNET {
+            let gateway = self.gateway(realm);
+            if gateway.nat.config().outside.iter().any(|outside| outside.is_ipv6() == is_ipv6) {
+                break;
+            }
+            realm = gateway.outer;
+        }
+        realm
+    }
+
+    /// Who has `address` in `realm`.
+    pub(crate) fn owner(&self, realm: u32, address: IpAddr) -> Option<Owner> {
+        self.owners.get(&(realm, address)).copied()
+    }
+
+    /// The gateway between `realm`, which is not the internet, and the world.
+    pub(crate) fn gateway(&self, realm: u32) -> &Gateway {
+        &self.gateways[realm as usize - 1]
+    }
+
+    pub(crate) fn gateway_mut(&mut self, realm: u32) -> &mut Gateway {
+        &mut self.gateways[realm as usize - 1]
+    }
+
+    pub(crate) fn cut(&mut self, from: u32, to: u32) {
+        self.cuts.insert((from, to));
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// Whether packets of `sender` do not get to `owner`.
+    pub(crate) fn is_cut(&self, sender: u32, owner: Owner) -> bool {
+        if self.cuts.is_empty() {
+            return false;
+        }
+        match owner {
+            Owner::Host(host) => self.cuts.contains(&(sender, host)),
+            Owner::Nat(nat) => {
+                let hosts = &self.gateways[nat as usize].hosts;
+                !hosts.is_empty() && hosts.iter().all(|host| self.cuts.contains(&(sender, *host)))
+            }
+        }
+    }
+
+    /// Whether hosts in these realms can find a direct path: [`direct_path_possible`], plus what it
+    /// does not know, namely who shares a network.
+    pub(crate) fn direct_path_possible(&self, a: u32, b: u32) -> bool {
+        let (ways_a, ways_b) = (self.way_out(a), self.way_out(b));
+        if ways_a.contains(&b) || ways_b.contains(&a) {
+            return true;
+        }
+        // Both see each other's outermost endpoints: if those are on one NAT, it must hairpin.
+        let outermost = |way: &[u32]| way[way.len() - 2];
+        let shared = outermost(&ways_a) == outermost(&ways_b);
+        if shared && !self.gateway(outermost(&ways_a)).nat.config().hairpin {
+            return false;
+        }
+        let edge = |way: &[u32]| {
+            Edge::of(
+                way.iter().filter(|realm| **realm != INTERNET).map(|realm| self.gateway(*realm).nat.config()),
+            )
+        };
+        direct_path_possible(edge(&ways_a), edge(&ways_b))
+    }
+
+    /// The realms from `realm` to the internet, both included.
+    fn way_out(&self, realm: u32) -> Vec<u32> {
+        let mut way = vec![realm];
+        while let Some(inner) = way.last().copied().filter(|realm| *realm != INTERNET) {
+            way.push(self.gateway(inner).outer);
+        }
+        way
+    }
+}
