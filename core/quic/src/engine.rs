@@ -1,0 +1,147 @@
+//! quinn-proto, configured.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use aws_lc_rs::{hkdf, hmac};
+use gimlet_machine::{Ecn, PeerId, Rng};
+use quinn_proto::crypto::rustls::QuicServerConfig;
+use quinn_proto::{
+    ClientConfig, Connection, ConnectionHandle, ConnectionId, DatagramEvent, EcnCodepoint, Endpoint,
+    EndpointConfig, NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig,
+};
+
+use crate::cid::{CidGenerator, CidKey};
+use crate::clock::Clock;
+use crate::tls::{Refusal, SERVER_NAME, Tls};
+use crate::{Config, ConfigError, DialError};
+
+/// The only version that is spoken (RFC 9000).
+pub(crate) const VERSION: u32 = 1;
+/// Length of the connection id that a dialer invents for the listener: unpredictable, at least 8
+/// bytes (RFC 9000 §7.2).
+const FIRST_CID_LEN: usize = 16;
+
+/// quinn-proto's endpoint, what it is configured with, and the clock that it believes in.
+pub(crate) struct Engine {
+    pub(crate) quic: Endpoint,
+    pub(crate) tls: Tls,
+    pub(crate) clock: Clock,
+    pub(crate) cids: CidKey,
+    transport: Arc<TransportConfig>,
+    /// For strangers: any identity.
+    server: ServerConfig,
+    rng: Rng,
+}
+
+impl Engine {
+    pub(crate) fn new(rng: &Rng, config: &Config) -> Result<Self, ConfigError> {
+        let clock = Clock::new(config.origin, config.unix_time_at_origin);
+        let tls = Tls::new(config, clock.wall())?;
+        let transport = config.transport.to_quinn()?;
+
+        // Two keys come from the identity, not from the seed, so that they survive a restart: a
+        // packet of a connection from before it is then answered by a stateless reset, and the peer
+        // need not wait for its idle timeout (RFC 9000 §10.3.2).
+        let cids = CidKey::new(derive(&config.identity, b"gimlet quic connection id"));
+        let reset = derive::<32>(&config.identity, b"gimlet quic stateless reset");
+        let generator = CidGenerator::new(rng.fork("cid"), cids.clone());
+        let mut endpoint = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset)));
+        endpoint
+            .cid_generator(move || Box::new(generator.clone()))
+            .supported_versions(vec![VERSION])
+            // Half of the packets would otherwise look like STUN, TURN or DTLS (RFC 9443 §2).
+            .grease_quic_bit(false)
+            .rng_seed(Some(rng.fork("quinn").bytes()));
+
+        let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&rng.fork("token").bytes::<32>());
+        let (any_peer, _) = tls.server(None)?;
+        let mut server = ServerConfig::new(any_peer, Arc::new(token_key));
+        let mut tokens = ValidationTokenConfig::default();
+        tokens.sent(0);
+        server
+            .transport_config(Arc::clone(&transport))
+            .validation_token_config(tokens)
+            .time_source(Arc::new(clock.wall()));
+        let quic = Endpoint::new(Arc::new(endpoint), Some(Arc::new(server.clone())), true, None);
+        Ok(Self { quic, tls, clock, cids, transport, server, rng: rng.fork("dial") })
+    }
+
+    /// A connection as the TLS client, to `peer` and nobody else.
+    pub(crate) fn connect(
+        &mut self,
+        now: std::time::Instant,
+        peer: PeerId,
+        address: SocketAddr,
+    ) -> Result<(ConnectionHandle, Connection, Refusal), DialError> {
+        let (tls, refusal) = self.tls.client(peer).map_err(|_| DialError::Internal)?;
+        let first = ConnectionId::new(&self.rng.bytes::<FIRST_CID_LEN>());
+        let mut config = ClientConfig::new(tls);
+        config
+            .transport_config(Arc::clone(&self.transport))
+            .token_store(Arc::new(NoneTokenStore))
+            .initial_dst_cid_provider(Arc::new(move || first))
+            .version(VERSION);
+        let (handle, connection) =
+            self.quic.connect(now, config, address, SERVER_NAME).map_err(|_| DialError::Internal)?;
+        Ok((handle, connection, refusal))
+    }
+
+    /// How to accept `peer` and nobody else. The paths are the owner's, so quinn-proto must not
+    /// migrate.
+    pub(crate) fn server_for(&self, peer: PeerId) -> Result<(Arc<ServerConfig>, Refusal), ConfigError> {
+        let (tls, refusal): (Arc<QuicServerConfig>, _) = self.tls.server(Some(peer))?;
+        let mut server = self.server.clone();
+        server.crypto = tls;
+        server.migration(false);
+        Ok((Arc::new(server), refusal))
+    }
+
+    /// Shows quinn-proto one datagram, as if it came from `address`. A response, if that is what
+    /// comes of it, is in `response`.
+    pub(crate) fn decode(
+        &mut self,
+        now: std::time::Instant,
+        address: SocketAddr,
+        ecn: Ecn,
+        bytes: &[u8],
+        response: &mut Vec<u8>,
+    ) -> Option<DatagramEvent> {
+        response.clear();
+        self.quic.handle(now, address, None, to_codepoint(ecn), bytes.into(), response)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("tls", &self.tls).finish_non_exhaustive()
+    }
+}
+
+/// A key for one purpose.
+fn derive<const N: usize>(identity: &[u8; 32], purpose: &[u8]) -> [u8; N] {
+    const { assert!(N <= 32, "one block of HMAC-SHA-256") };
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, identity), purpose);
+    let mut key = [0; N];
+    key.copy_from_slice(&tag.as_ref()[..N]);
+    key
+}
+
+fn to_codepoint(ecn: Ecn) -> Option<EcnCodepoint> {
+    match ecn {
+        Ecn::NotEct => None,
+        Ecn::Ect0 => Some(EcnCodepoint::Ect0),
+        Ecn::Ect1 => Some(EcnCodepoint::Ect1),
+        Ecn::Ce => Some(EcnCodepoint::Ce),
+    }
+}
+
+pub(crate) fn from_codepoint(ecn: Option<EcnCodepoint>) -> Ecn {
+    match ecn {
+        None => Ecn::NotEct,
+        Some(EcnCodepoint::Ect0) => Ecn::Ect0,
+        Some(EcnCodepoint::Ect1) => Ecn::Ect1,
+        Some(EcnCodepoint::Ce) => Ecn::Ce,
+    }
+}
