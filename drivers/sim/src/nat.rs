@@ -169,6 +169,10 @@ impl Nat {
     /// Decides where a packet that arrives on `leg` leaves, if it does. This is
     /// [`Machine::handle_input`] for an owner who wants to know the reason.
     pub fn translate(&mut self, now: Instant, leg: Leg) -> Result<Leg, Refusal> {
+        if !self.translates(leg.source) || !self.translates(leg.destination) {
+            self.count(Refusal::WrongFamily);
+            return Err(Refusal::WrongFamily);
+        }
         self.expire(now);
         let outcome = match leg.side {
             Side::Inside => self.on_outbound(now, leg.source, leg.destination),
@@ -201,9 +205,6 @@ impl Nat {
     }
 
     fn on_outbound(&mut self, now: Instant, inside: SocketAddr, remote: SocketAddr) -> Result<Leg, Refusal> {
-        if !self.translates(inside) || !self.translates(remote) {
-            return Err(Refusal::WrongFamily);
-        }
         let is_hairpin = self.ports.outside().contains(&remote.ip());
         if is_hairpin && !self.config.hairpin {
             return Err(Refusal::NoHairpin);
