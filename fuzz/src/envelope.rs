@@ -11,7 +11,8 @@ use gimlet_handshake::{
 use gimlet_machine::{Buf, Counters as _, Input, Instant, Machine, Verdict};
 use gimlet_testkit::Checked;
 
-use crate::{Seed, bounded};
+use crate::Seed;
+use crate::target::bounded;
 
 /// Whatever is read is written back byte for byte, a truncated message is never a message, memory
 /// stays in proportion to the input, and the handshake always ends in exactly one event.

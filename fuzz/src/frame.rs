@@ -4,8 +4,9 @@
 
 use gimlet_frame::{Bytes, Decoder, Encoder, FrameError, PREFIX_LEN};
 
+use crate::Seed;
 use crate::tape::Tape;
-use crate::{Seed, bounded};
+use crate::target::bounded;
 
 /// How many bytes of the input are cuts.
 const CUTS: usize = 14;

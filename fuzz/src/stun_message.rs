@@ -14,8 +14,8 @@ use gimlet_stun::{
 
 pub(crate) use seeds::seeds;
 
-use crate::bounded;
 use crate::tape::Tape;
+use crate::target::bounded;
 
 /// A plain walk over the bytes sees what the parser sees; what is written back reads the same, is
 /// authentic under its key and no other, and stops being so with any bit of it changed.

@@ -13,7 +13,7 @@ pub type Row = (&'static str, &'static [&'static str]);
 /// The table. A crate that is not in it may not exist; rows of crates that do not exist are the plan.
 ///
 /// Only `core/node` knows two protocols. `drivers/mio`, `tokio` and `sim` know none. The kit for tests
-/// is in no row but that of `conformance`: it is never linked into anything that ships.
+/// is in no row but those of `fuzz` and `conformance`: it is never linked into anything that ships.
 pub const TABLE: [Row; 25] = [
     ("core/machine", &[]),
     ("core/wire", &[]),
@@ -49,7 +49,7 @@ pub const TABLE: [Row; 25] = [
             "drivers/sim",
         ],
     ),
-    ("fuzz", &["core/*"]),
+    ("fuzz", &["core/*", "core/testkit"]),
     ("conformance", &["core/*", "core/testkit", "drivers/*"]),
 ];
 

@@ -1,0 +1,39 @@
+//! The table of targets.
+
+use crate::{envelope, frame, stun_message};
+
+/// Longer inputs are cut off: what matters happens in less, and a fuzzer that grows inputs gets slow.
+pub const INPUT_MAX: usize = 16 * 1024;
+
+/// A named file of a corpus.
+pub type Seed = (&'static str, Vec<u8>);
+
+/// One body and what belongs to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Names the body, its binary (`fuzz_<name>`) and its folder of the corpus.
+    pub name: &'static str,
+    /// Runs one input; panics if something is wrong.
+    pub body: fn(&[u8]),
+    /// The same body watching a subject with a bug in it: it has to panic on some seed.
+    pub planted: fn(&[u8]),
+    /// Inputs to begin from.
+    pub seeds: fn() -> Vec<Seed>,
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "stun_message",
+        body: stun_message,
+        planted: stun_message::planted,
+        seeds: stun_message::seeds,
+    },
+    Target { name: "frame", body: frame, planted: frame::planted, seeds: frame::seeds },
+    Target { name: "envelope", body: envelope, planted: envelope::planted, seeds: envelope::seeds },
+];
+
+/// At most [`INPUT_MAX`] bytes of an input.
+pub(crate) fn bounded(data: &[u8]) -> &[u8] {
+    &data[..data.len().min(INPUT_MAX)]
+}
