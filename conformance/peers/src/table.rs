@@ -1,0 +1,135 @@
+//! Measures rows and prints them as markdown.
+
+use std::hint::black_box;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::allocations;
+
+/// How many batches of each row are measured; the median of them is the figure.
+const BATCHES: usize = 61;
+/// How long a batch takes: long against the clock's resolution, short against the machine's moods.
+const BATCH: Duration = Duration::from_millis(4);
+/// The argument that makes a program run one row a number of times and say nothing: `--row INDEX TIMES`.
+const ONE_ROW: &str = "--row";
+/// How often valgrind runs a row, twice: the difference is free of start-up.
+const VALGRIND: (u64, u64) = (200, 1_200);
+
+/// Rows of a comparison.
+pub struct Table {
+    title: &'static str,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    work: &'static str,
+    who: &'static str,
+    /// Units of work that one call of `body` does.
+    units: u64,
+    body: Box<dyn FnMut(u64)>,
+}
+
+struct Figures {
+    nanoseconds: f64,
+    instructions: Option<f64>,
+    allocations: f64,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(title: &'static str) -> Self {
+        Self { title, rows: Vec::new() }
+    }
+
+    /// `who` does `work`; one call of `body` does it `units` times.
+    pub fn row<T>(
+        &mut self,
+        work: &'static str,
+        who: &'static str,
+        units: u64,
+        mut body: impl FnMut() -> T + 'static,
+    ) {
+        let body = Box::new(move |times| {
+            for _ in 0..times {
+                black_box(body());
+            }
+        });
+        self.rows.push(Row { work, who, units, body });
+    }
+
+    /// Measures all rows and prints the table; or, as a child of itself under valgrind, runs one.
+    pub fn run(mut self) {
+        let args: Vec<String> = std::env::args().skip(1).collect();
+        if let [flag, index, times] = &args[..] {
+            assert_eq!(flag, ONE_ROW, "the only arguments are those that this program gives itself");
+            let row = &mut self.rows[index.parse::<usize>().expect("an index")];
+            (row.body)(times.parse().expect("a number"));
+            return;
+        }
+        let figures = self.measure();
+        println!("### {}\n", self.title);
+        println!("| work | who | ns | instructions | allocations |\n|---|---|--:|--:|--:|");
+        for (row, figures) in self.rows.iter().zip(&figures) {
+            let instructions = figures.instructions.map_or("–".to_owned(), |count| format!("{count:.0}"));
+            println!(
+                "| {} | {} | {:.1} | {} | {:.2} |",
+                row.work, row.who, figures.nanoseconds, instructions, figures.allocations
+            );
+        }
+        println!();
+    }
+
+    fn measure(&mut self) -> Vec<Figures> {
+        let times: Vec<u64> = self.rows.iter_mut().map(calibrate).collect();
+        let mut batches = vec![Vec::with_capacity(BATCHES); self.rows.len()];
+        for _ in 0..BATCHES {
+            for ((row, times), batches) in self.rows.iter_mut().zip(&times).zip(&mut batches) {
+                let start = Instant::now();
+                (row.body)(*times);
+                batches.push(start.elapsed());
+            }
+        }
+        let each = self.rows.iter_mut().enumerate().zip(times.iter().zip(&mut batches));
+        each.map(|((index, row), (times, batches))| {
+            batches.sort_unstable();
+            let units = (*times * row.units) as f64;
+            let before = allocations::calls();
+            (row.body)(*times);
+            let allocations = (allocations::calls() - before) as f64 / units;
+            let instructions = instructions(index).map(|count| count / row.units as f64);
+            Figures { nanoseconds: batches[BATCHES / 2].as_nanos() as f64 / units, instructions, allocations }
+        })
+        .collect()
+    }
+}
+
+/// How many calls fill a batch.
+fn calibrate(row: &mut Row) -> u64 {
+    let mut times = 1;
+    loop {
+        let start = Instant::now();
+        (row.body)(times);
+        if start.elapsed() >= BATCH {
+            return times;
+        }
+        times = (times * 3).div_ceil(2);
+    }
+}
+
+/// Instructions of one call, as valgrind counts them. It offers no SHA extensions, so figures of rows that
+/// hash compare only with each other.
+fn instructions(index: usize) -> Option<f64> {
+    let (few, many) = VALGRIND;
+    let count = |times: u64| {
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
+        valgrind.arg(std::env::current_exe().ok()?).args([ONE_ROW, &index.to_string(), &times.to_string()]);
+        let said = valgrind.output().ok()?;
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        let line = said
+            .lines()
+            .find_map(|line| line.split_once("refs:").map(|(_, count)| count.replace([',', ' '], "")))?;
+        line.parse::<f64>().ok()
+    };
+    Some((count(many)? - count(few)?) / (many - few) as f64)
+}
