@@ -92,3 +92,24 @@ impl fmt::Display for IntegrityError {
 }
 
 impl core::error::Error for IntegrityError {}
+
+/// Why a request was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    /// [`REQUESTS_MAX`](crate::REQUESTS_MAX) requests are under way or have answers that nobody has
+    /// polled.
+    TooMany,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestError::TooMany => {
+                let max = crate::client::REQUESTS_MAX;
+                write!(f, "{max} requests are under way: poll events, cancel one, or wait")
+            }
+        }
+    }
+}
+
+impl core::error::Error for RequestError {}

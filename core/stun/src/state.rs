@@ -26,6 +26,10 @@ pub const TI_DEFAULT: Duration = Duration::from_millis(39_500);
 /// be due again at the moment it was sent.
 pub const RTO_MIN: Duration = Duration::from_millis(1);
 
+/// The most sends that [`Retransmission`] accepts; more become this. The wait before the last one is
+/// then 2³¹ RTOs, which is for ever.
+pub const RC_MAX: u32 = 32;
+
 /// When to send a request, when to send it again, when to give up.
 ///
 /// With the defaults it is sent at 0, 500, 1500, 3500, 7500, 15500 and 31500 ms, and fails at
@@ -77,11 +81,18 @@ pub enum Due {
 }
 
 impl Retransmission {
-    /// A request to be sent at once, at most `rc` times (at least once): first `rto` apart, then
-    /// twice that, and so on; given up `rm · rto` after the last send.
+    /// A request to be sent at once, at most `rc` times (from once to [`RC_MAX`] times): first `rto`
+    /// apart, then twice that, and so on; given up `rm · rto` after the last send.
     pub const fn new(now: Instant, rto: Duration, rc: u32, rm: u32) -> Self {
         let rto = if rto.as_nanos() < RTO_MIN.as_nanos() { RTO_MIN } else { rto };
-        let (rc, rm) = (if rc == 0 { 1 } else { rc }, if rm == 0 { 1 } else { rm });
+        let rc = if rc == 0 {
+            1
+        } else if rc > RC_MAX {
+            RC_MAX
+        } else {
+            rc
+        };
+        let rm = if rm == 0 { 1 } else { rm };
         Self { phase: Phase::Sending { at: now }, sent: 0, rto, rc, rm }
     }
 
@@ -142,8 +153,7 @@ impl Retransmission {
     /// How long to wait after send number `sent`, counted from 1.
     fn wait_after(&self, sent: u32) -> Duration {
         if sent < self.rc {
-            // Doubling saturates: past 2³¹ the exact number matters to nobody.
-            self.rto.saturating_mul(1 << (sent - 1).min(31))
+            self.rto.saturating_mul(1 << (sent - 1))
         } else {
             self.rto.saturating_mul(self.rm)
         }
