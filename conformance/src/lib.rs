@@ -6,6 +6,7 @@
 //! * `no_std`: do the protocol crates build and link without std?
 //! * `laws`: does every machine keep the laws of `core/README.md` under generated schedules? (`cargo laws`)
 //! * `vectors`: does every room carry the test vectors that its RFC gives it?
+//! * `scenarios`: do the things that users do work in a simulated network, whatever goes wrong in it?
 //! * `parity`: does one scenario give the same events on every driver?
 //! * `lab`: do two hosts behind the NATs of a real kernel meet? (`cargo lab`, as root)
 //!
@@ -26,4 +27,5 @@
 
 pub mod lab;
 pub mod laws;
+pub mod meeting;
 pub mod tidy;

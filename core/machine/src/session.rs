@@ -24,7 +24,8 @@ pub enum Direction {
 /// What a waiting application waits for. [`Session::wakes`] reads it off an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Interest<P, S> {
-    /// The peer connected, failed to connect, or went away.
+    /// The peer connected, failed to connect, or went away. Waking this also wakes whoever waits for
+    /// the peer's `Streams` or `Datagrams`.
     Peer(P),
     /// A peer that we did not dial connected.
     Accept,
@@ -88,7 +89,8 @@ pub trait Session: Machine {
     /// The next datagram ([`Interest::Datagrams`]).
     fn receive_datagram(&mut self, now: Instant, peer: Self::Peer) -> Result<Option<Bytes>, Self::Error>;
 
-    /// Closes the connection to `peer` after delivering what was accepted ([`Interest::Peer`]).
+    /// Finishes every stream to `peer`, and closes the connection once everything that was accepted
+    /// has been delivered ([`Interest::Peer`]).
     fn close(&mut self, now: Instant, peer: Self::Peer);
     /// Closes every connection; the machine is done when [`Session::is_closed`].
     fn close_all(&mut self, now: Instant);

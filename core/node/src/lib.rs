@@ -1,1 +1,128 @@
-//! Under construction.
+//! The machine that an application drives: STUN, ICE and QUIC on one set of UDP sockets.
+//!
+//! A [`Node`] is told its identity, the addresses of its sockets, a seed and two clock readings
+//! ([`Config`]). From then on it is a [`gimlet_machine::Machine`] for its driver and a
+//! [`gimlet_machine::Session`] for its application: connect to a peer by id, open streams, send
+//! messages. Everything an application can do also exists as a value ([`Command`]).
+//!
+//! A *public* node serves others. It answers STUN on the same port, accepts connections from
+//! anywhere, and introduces two peers that are both connected to it: it carries their ICE
+//! descriptions, which they sign, so it cannot forge them. A public node is named by a [`Ticket`].
+//! A peer is named by its [`gimlet_machine::PeerId`] alone.
+//!
+//! Connecting to a peer goes like this: the offer, with our candidates, travels through an
+//! introducer; the answer comes back; both ICE agents check pairs of candidates; on the first pair
+//! that works, the offerer starts a QUIC handshake, mutually authenticated and pinned to the peer
+//! id; both sides say hello; the application hears [`Event::Connected`]. When ICE later selects a
+//! better path, data moves there and QUIC does not notice.
+//!
+//! Inside, children do the work: one STUN client and server, one ICE agent per peer, one QUIC
+//! endpoint. Input goes to the child it belongs to; then the node *settles*: events of one child
+//! become commands to another until all are quiet. Nothing else in Gimlet knows two protocols.
+//!
+//! ```text
+//!           datagrams                        application
+//!              │                                  │
+//!          ┌───▼───┐   ┌──────────────────────────▼──┐
+//!          │ demux │   │ session: peers, streams     │
+//!          └┬──┬──┬┘   └───────────────┬─────────────┘
+//!     ┌─────▼┐┌▼──────────┐ ┌──────────▼──┐
+//!     │ stun ││ ice agent │ │ quic        │   frame and hello on streams
+//!     └──────┘└───────────┘ └─────────────┘
+//!          └──────────┴── settle ──┘
+//! ```
+//!
+//! The state graphs of attempts and links are drawn in `state.rs`.
+//!
+//! # What it deliberately does not do
+//!
+//! * It never sends QUIC on a path that ICE has not validated, except to the addresses of a ticket,
+//!   which the node named there has signed. RFC 9000 §8.2 path validation is ICE's job here.
+//! * It does not relay application data: [`gimlet_machine::Path::Relayed`] has no sender yet.
+//! * It does not hide descriptions from the introducer, as RFC 8445 §19.3 assumes of any signalling.
+//!   What an introducer learns lets it disturb checks; it cannot read or alter what peers say,
+//!   because QUIC is pinned to their ids.
+//! * It does not resume TLS sessions or send 0-RTT data (RFC 8446 §2.3): replays would reach
+//!   applications.
+//!
+//! # Example
+//!
+//! A public node and a peer that knows its ticket, connected by hand with no sockets:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use gimlet_machine::{FourTuple, Instant, Machine, Session};
+//! use gimlet_node::{Config, Event, Identity, Node};
+//!
+//! let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+//! // The machines never read it; a driver's clock starts somewhere, and so does this one.
+//! let origin = std::time::Instant::now();
+//! let node = |secret: u8, address: &str, public| {
+//!     let mut config = Config::new(
+//!         Identity::from_secret([secret; 32]), [secret; 32], vec![address.parse().unwrap()],
+//!         origin, Duration::from_secs(1_700_000_000), provider.clone(),
+//!     );
+//!     config.public = public;
+//!     Node::new(Instant::ZERO, config).unwrap()
+//! };
+//! let mut public = node(1, "192.0.2.1:4433", true);
+//! let mut peer = node(2, "198.51.100.2:5000", false);
+//!
+//! let ticket = public.ticket(&["192.0.2.1:4433".parse()?], 1_800_000_000)?;
+//! peer.add_ticket(Instant::ZERO, &ticket)?;
+//!
+//! let mut connected = 0;
+//! gimlet_testkit::Shuttle::new(Duration::from_millis(10), FourTuple::flipped).run(
+//!     (&mut public, &mut peer),
+//!     Instant::from_millis(1_000),
+//!     |_| true,
+//!     |_, _, event| connected += usize::from(matches!(event, Event::Connected { .. })),
+//! );
+//! assert_eq!(connected, 2);
+//! assert_eq!(peer.is_connected(ticket.peer()), Ok(true));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+mod command;
+mod config;
+mod connect;
+mod control;
+mod demux;
+mod description;
+mod error;
+mod event;
+mod gather;
+mod identity;
+mod introduce;
+mod link;
+mod node;
+mod peer;
+mod sequence;
+mod session;
+mod settle;
+mod state;
+mod streams;
+mod ticket;
+mod timer;
+
+pub use command::{Command, CommandError, Outcome};
+pub use config::{Allow, Config, Limits};
+pub use connect::{ICE_AGENTS_MAX, RETRY_MIN};
+pub use control::{CONTROL_MESSAGE_MAX, Unreachable};
+pub use description::{DESCRIPTION_CANDIDATES_MAX, DESCRIPTION_MAX};
+pub use error::{ConfigError, ConnectError, Error, LostCause, NodeCounters};
+pub use event::{Event, Progress, Via};
+pub use gather::REFLEXIVE_MAX;
+pub use gimlet_ice::PairReport;
+pub use identity::Identity;
+pub use link::CONTROL_QUEUE_MAX;
+pub use node::{ACCEPT_QUEUE_MAX, EVENTS_MAX, Node};
+pub use peer::UNACCEPTED_STREAMS_MAX;
+pub use sequence::SEQUENCES_MAX;
+pub use streams::{ENDED_STREAMS_MAX, Stream};
+pub use ticket::{TICKET_ADDRESSES_MAX, TICKET_TEXT_MAX, Ticket, TicketError};

@@ -1,0 +1,122 @@
+//! How a node is set up, and everything that limits it.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use gimlet_machine::PeerId;
+use rustls::crypto::CryptoProvider;
+
+use crate::identity::Identity;
+
+/// Who may connect to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// Everybody who proves an identity.
+    Anyone,
+    /// Only these.
+    Listed(BTreeSet<PeerId>),
+    /// Nobody: we dial, others do not.
+    Nobody,
+}
+
+impl Allow {
+    /// Whether `peer` may connect to us.
+    pub fn admits(&self, peer: PeerId) -> bool {
+        match self {
+            Allow::Anyone => true,
+            Allow::Listed(peers) => peers.contains(&peer),
+            Allow::Nobody => false,
+        }
+    }
+}
+
+/// Everything a node is told at birth. The driver supplies what the core cannot have: a seed, two
+/// clock readings, the addresses of its sockets, and the cryptography.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who we are.
+    pub identity: Identity,
+    /// All randomness comes from here: 32 bytes from the operating system, or from a simulation.
+    pub seed: [u8; 32],
+    /// The addresses of the driver's sockets; each becomes a host candidate (RFC 8445 §5.1.1.1).
+    pub local_addresses: Vec<SocketAddr>,
+    /// Whether this node serves others: answers STUN, accepts connections from anywhere, introduces.
+    pub public: bool,
+    /// STUN servers to ask for our addresses, besides every public node we are connected to.
+    pub stun_servers: Vec<SocketAddr>,
+    /// Who may connect to us.
+    pub allow: Allow,
+    /// The standard library's clock at [`gimlet_machine::Instant::ZERO`]: quinn-proto wants one.
+    pub origin: std::time::Instant,
+    /// The wall clock at [`gimlet_machine::Instant::ZERO`], since the Unix epoch.
+    pub unix_time_at_origin: Duration,
+    /// The TLS cryptography.
+    pub provider: Arc<CryptoProvider>,
+    /// A name and version that peers see, for people: at most 64 bytes are kept.
+    pub agent: String,
+    /// What must not grow without bound.
+    pub limits: Limits,
+}
+
+impl Config {
+    /// A peer (not public) with default limits.
+    pub fn new(
+        identity: Identity,
+        seed: [u8; 32],
+        local_addresses: Vec<SocketAddr>,
+        origin: std::time::Instant,
+        unix_time_at_origin: Duration,
+        provider: Arc<CryptoProvider>,
+    ) -> Config {
+        Config {
+            identity,
+            seed,
+            local_addresses,
+            public: false,
+            stun_servers: Vec::new(),
+            allow: Allow::Anyone,
+            origin,
+            unix_time_at_origin,
+            provider,
+            agent: concat!("gimlet/", env!("CARGO_PKG_VERSION")).into(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Limits of one node, each with what happens beyond it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Peers known at once, connected or being connected. Beyond: refused, and counted.
+    pub peers_max: usize,
+    /// Bytes of one message on a stream. Beyond: sending is an error, receiving ends the stream.
+    pub message_max: usize,
+    /// Bytes queued on one stream before `send` says "not now". One longer message is still taken
+    /// whole when the queue is empty.
+    pub stream_buffer_max: usize,
+    /// How long an attempt to connect may take. Beyond: it fails with what it was waiting for.
+    pub attempt_timeout: Duration,
+    /// How long a close waits for acknowledgements. Beyond: it closes anyway, and counts it.
+    pub close_timeout: Duration,
+    /// Introductions that one peer may ask of us per second. Beyond: refused, and counted.
+    pub introductions_per_second_max: u32,
+    /// The longest wait between two tries to get a lost peer back; the first wait is
+    /// [`RETRY_MIN`](crate::RETRY_MIN).
+    pub retry_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            peers_max: 1_024,
+            message_max: gimlet_frame::MESSAGE_MAX_DEFAULT,
+            stream_buffer_max: 1 << 20,
+            attempt_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(10),
+            introductions_per_second_max: 32,
+            retry_max: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Starting, moving and ending attempts to reach a peer.
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use gimlet_ice::{Agent, Candidate, Role};
+use gimlet_machine::{FourTuple, Id, Instant, Machine, Path, PeerId};
+use gimlet_quic::PathMtu;
+
+use crate::error::{ConnectError, Error, LostCause};
+use crate::event::{Event, Progress};
+use crate::gather::can_reach;
+use crate::node::Node;
+use crate::peer::{Attempt, Ice, Peer};
+use crate::state::{AttemptState, AttemptStep};
+use crate::ticket::{Ticket, TicketError};
+use crate::timer::Timer;
+
+/// The first wait before a lost or failed peer is tried again; doubles with every failure.
+pub const RETRY_MIN: Duration = Duration::from_millis(500);
+
+/// How long the QUIC handshake towards one address of a ticket may take before the next address is
+/// tried. Three initial probe time-outs of QUIC fit (RFC 9002 §6.2.2).
+const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// ICE agents at once; beyond, connecting is refused until one ends.
+pub const ICE_AGENTS_MAX: usize = 256;
+
+impl Node {
+    /// Learns where a public node listens and keeps a connection to it from here on.
+    pub fn add_ticket(&mut self, now: Instant, ticket: &Ticket) -> Result<PeerId, TicketError> {
+        ticket.check(self.unix_seconds(now))?;
+        let peer = ticket.peer();
+        if peer != self.peer_id()
+            && self.peer_entry(peer).is_ok_and(|entry| {
+                entry.addresses = ticket.addresses().to_vec();
+                true
+            })
+        {
+            // Ourselves and a full table are the two errors; both are excluded here.
+            let _ = self.connect_to(now, peer);
+        }
+        Ok(peer)
+    }
+
+    /// The verb behind [`gimlet_machine::Session::connect`].
+    pub(crate) fn connect_to(&mut self, now: Instant, peer: PeerId) -> Result<(), Error> {
+        if self.closing {
+            return Err(Error::Closing);
+        }
+        if peer == self.peer_id() {
+            return Err(Error::Myself);
+        }
+        let entry = self.peer_entry(peer)?;
+        entry.wanted = true;
+        if entry.link.is_none() && entry.attempt.is_none() {
+            entry.failures = 0;
+            entry.ended = None;
+            entry.last_agent = None;
+            self.start_attempt(now, peer);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// The entry of `peer`, made if there is room. Idle entries make room for new ones.
+    pub(crate) fn peer_entry(&mut self, peer: PeerId) -> Result<&mut Peer, Error> {
+        if !self.peers.contains_key(&peer) {
+            if self.peers.len() >= self.config.limits.peers_max {
+                self.peers.retain(|_, peer| !peer.is_idle());
+            }
+            if self.peers.len() >= self.config.limits.peers_max {
+                self.counters.peers_over_limit += 1;
+                return Err(Error::TooMany("peers"));
+            }
+        }
+        Ok(self.peers.entry(peer).or_insert_with(Peer::new))
+    }
+
+    pub(crate) fn start_attempt(&mut self, now: Instant, peer: PeerId) {
+        self.timers.clear(Timer::Retry(peer));
+        let Some(entry) = self.peers.get(&peer).filter(|entry| entry.attempt.is_none()) else { return };
+        if entry.addresses.is_empty() {
+            let number = self.rng.u64().max(1);
+            let ours = self.peer_id();
+            let entry = self.peers.entry(peer).or_insert_with(Peer::new);
+            entry.attempt = Some(Attempt::offering(number, ours));
+            self.timers.set(Timer::Attempt(peer), now + self.config.limits.attempt_timeout);
+            self.offer(now, peer);
+        } else {
+            let address = entry.addresses[entry.failures as usize % entry.addresses.len()];
+            self.dial(now, peer, address);
+        }
+    }
+
+    /// Starts the QUIC handshake towards a known address.
+    fn dial(&mut self, now: Instant, peer: PeerId, address: SocketAddr) {
+        let local = self.config.local_addresses.iter().copied().find(|local| can_reach(*local, address));
+        let Some(local) = local else { return self.fail(now, peer, ConnectError::NoLocalAddress) };
+        let Ok(connection) = self.children.quic.dial(now, peer) else {
+            return self.fail(now, peer, ConnectError::TooManyPeers);
+        };
+        let path = Path::Direct(FourTuple::new(local, address));
+        self.children.quic.set_path(now, connection, path, PathMtu::Same);
+        self.connections.insert(connection, peer);
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.attempt = Some(Attempt::dialing(connection));
+        }
+        self.timers.set(Timer::Attempt(peer), now + DIAL_TIMEOUT);
+        self.progress(peer, Progress::Dialing(address));
+    }
+
+    /// Makes an ICE agent that knows our candidates.
+    pub(crate) fn new_agent(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        (attempt, via): (u64, PeerId),
+        role: Role,
+    ) -> Option<Id<Ice>> {
+        if self.children.ice.len() >= ICE_AGENTS_MAX {
+            return None;
+        }
+        let rng = self.rng.fork_nth("ice", attempt ^ u64::from(role == Role::Controlled));
+        let config = gimlet_ice::Config { role, ..gimlet_ice::Config::default() };
+        let mut agent = Agent::new(now, rng, config);
+        for local in self.config.local_addresses.clone() {
+            // More sockets than the agent's limit: the first ones are used.
+            let _ = agent.add_local_candidate(now, Candidate::host(local));
+        }
+        let told = Default::default();
+        let ice = Ice { peer, agent, attempt, via, connection: None, told, told_end: false };
+        let id = self.children.ice.insert(ice);
+        self.add_reflexive(now, id);
+        Some(id)
+    }
+
+    /// Gives the agent what STUN servers told us; returns what is new to it, as candidate lines.
+    pub(crate) fn add_reflexive(&mut self, now: Instant, id: Id<Ice>) -> Vec<String> {
+        let known: Vec<_> = self.children.gathering.mapped().collect();
+        let Some(ice) = self.children.ice.get_mut(id) else { return Vec::new() };
+        let mut lines = Vec::new();
+        for (base, server, mapped) in known {
+            if mapped == base || self.config.local_addresses.contains(&mapped) || !ice.told.insert(mapped) {
+                continue;
+            }
+            let candidate = Candidate::server_reflexive(mapped, base, Some(server));
+            let line = candidate.to_string();
+            if ice.agent.add_local_candidate(now, candidate).is_ok() {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
+    /// ICE found a path: QUIC may use it.
+    pub(crate) fn on_path_valid(&mut self, now: Instant, id: Id<Ice>, path: Path, rtt: Option<Duration>) {
+        let Some(ice) = self.children.ice.get_mut(id) else { return };
+        let peer = ice.peer;
+        let connection = ice.connection;
+        self.progress(peer, Progress::PathValid { path, rtt });
+        let attempt = self.peers.get_mut(&peer).and_then(|entry| entry.attempt.as_mut());
+        let attempt = attempt.filter(|attempt| attempt.ice == Some(id));
+        let Some(attempt) = attempt else {
+            // A link's agent found another path: usable for receiving; ICE decides about sending.
+            if let Some(connection) = connection {
+                self.children.quic.admit(now, connection, path);
+            }
+            return;
+        };
+        let first = attempt.step(AttemptStep::PathValid);
+        let ours = attempt.ours;
+        match connection {
+            Some(connection) if first => self.children.quic.set_path(now, connection, path, PathMtu::Same),
+            Some(connection) => self.children.quic.admit(now, connection, path),
+            None if ours && first => self.dial_on(now, peer, id, path),
+            None => {}
+        }
+    }
+
+    /// The offerer starts the QUIC handshake on the first valid path.
+    fn dial_on(&mut self, now: Instant, peer: PeerId, id: Id<Ice>, path: Path) {
+        let Ok(connection) = self.children.quic.dial(now, peer) else {
+            return self.fail(now, peer, ConnectError::TooManyPeers);
+        };
+        self.children.quic.set_path(now, connection, path, PathMtu::Same);
+        self.connections.insert(connection, peer);
+        if let Some(ice) = self.children.ice.get_mut(id) {
+            ice.connection = Some(connection);
+        }
+        if let Some(attempt) = self.peers.get_mut(&peer).and_then(|entry| entry.attempt.as_mut()) {
+            attempt.connection = Some(connection);
+        }
+    }
+
+    /// ICE has agreed on a path: data moves there.
+    pub(crate) fn on_path_selected(&mut self, now: Instant, id: Id<Ice>, path: Path) {
+        let Some(ice) = self.children.ice.get(id) else { return };
+        let (peer, connection) = (ice.peer, ice.connection);
+        self.progress(peer, Progress::PathSelected(path));
+        let Some(connection) = connection else { return };
+        let before = self.children.quic.path(connection);
+        if before == Some(path) {
+            return;
+        }
+        self.children.quic.set_path(now, connection, path, PathMtu::MayShrink);
+        let open =
+            self.peers.get(&peer).and_then(Peer::open_link).is_some_and(|link| link.connection == connection);
+        if open {
+            self.tell(Event::PathChanged { peer, path });
+        }
+    }
+
+    /// Ends the attempt towards `peer` without a connection. A wanted peer with a known address is
+    /// tried again later; so is one that had been connected before.
+    pub(crate) fn fail(&mut self, now: Instant, peer: PeerId, cause: ConnectError) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let attempt = entry.attempt.take();
+        entry.failures = entry.failures.saturating_add(1);
+        let was_link = matches!(entry.ended, Some(Error::Lost(_)));
+        let again = entry.wanted && !self.closing && (!entry.addresses.is_empty() || was_link);
+        if !was_link {
+            entry.ended = Some(Error::Connect(cause.clone()));
+        }
+        entry.wanted &= again;
+        let wait = entry.retry_wait(RETRY_MIN, self.config.limits.retry_max);
+        self.timers.clear(Timer::Attempt(peer));
+        if let Some(mut attempt) = attempt {
+            let ice = attempt.ice.take().and_then(|id| self.children.ice.remove(id));
+            if let (Some(mut ice), Some(entry)) = (ice, self.peers.get_mut(&peer)) {
+                ice.agent.close(now);
+                entry.last_agent = Some(Box::new(ice.agent));
+            }
+            self.drop_attempt(now, attempt);
+        }
+        self.tell(Event::Failed { peer, cause });
+        if again && self.peers.get(&peer).is_some_and(|entry| entry.link.is_none()) {
+            self.timers.set(Timer::Retry(peer), now + wait);
+            self.progress(peer, Progress::RetryIn(wait));
+        }
+    }
+
+    /// Releases what an attempt held.
+    pub(crate) fn drop_attempt(&mut self, now: Instant, attempt: Attempt) {
+        if let Some(id) = attempt.ice {
+            self.children.ice.remove(id);
+        }
+        if let Some(connection) = attempt.connection {
+            self.connections.remove(&connection);
+            self.children.quic.close(now, connection, crate::link::close::CANCELLED, b"attempt given up");
+        }
+    }
+
+    pub(crate) fn on_timer(&mut self, now: Instant, timer: Timer) {
+        match timer {
+            Timer::Attempt(peer) => {
+                let attempt = self.peers.get(&peer).and_then(|entry| entry.attempt.as_ref());
+                if let Some(cause) = attempt.map(Attempt::timeout_cause) {
+                    self.fail(now, peer, cause);
+                }
+            }
+            Timer::Retry(peer) => {
+                if self.peers.get(&peer).is_some_and(|entry| entry.link.is_none()) && !self.closing {
+                    self.start_attempt(now, peer);
+                }
+            }
+            Timer::Close(peer) => {
+                self.counters.closed_undelivered += 1;
+                self.close_link(now, peer, crate::link::close::GOODBYE, b"goodbye", LostCause::ClosedByUs);
+            }
+            Timer::Hello(peer) => {
+                if let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) {
+                    link.greeting.handle_timeout(now);
+                }
+                self.on_greeting(now, peer);
+            }
+        }
+    }
+
+    /// An introducer became available: attempts that wait for one go on.
+    pub(crate) fn on_introducer(&mut self, now: Instant) {
+        let waiting: Vec<PeerId> = self
+            .peers
+            .iter()
+            .filter(|(_, entry)| {
+                entry.attempt.as_ref().is_some_and(|attempt| attempt.state() == AttemptState::AwaitIntroducer)
+            })
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in waiting {
+            self.offer(now, peer);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Telling protocols apart on one socket (RFC 7983, RFC 9443).
+//!
+//! ```text
+//!   first byte   0..=3 and the magic cookie ─► STUN: our own requests, ICE agents, our server
+//!               64..=127 or 192..=255 ───────► QUIC (short and long headers)
+//!               anything else ───────────────► counted and dropped
+//! ```
+//!
+//! QUIC packets are recognisable because `core/quic` never greases the fixed bit (RFC 9287).
+
+use gimlet_machine::{FourTuple, Input, Instant, Machine, Path, Verdict};
+use gimlet_stun::is_stun;
+
+use crate::node::Node;
+
+impl Node {
+    pub(crate) fn demux(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+        if is_stun(input.bytes) {
+            return self.demux_stun(now, input);
+        }
+        match input.bytes.first() {
+            Some(64..=127 | 192..=255) => self.demux_quic(now, input),
+            Some(_) | None => {
+                self.counters.unknown_protocol += 1;
+                Verdict::NotMine
+            }
+        }
+    }
+
+    fn demux_stun(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+        let Input { path, ecn, bytes } = input;
+        if self.children.stun.handle_input(now, Input { path, ecn, bytes: &mut *bytes }) == Verdict::Consumed
+        {
+            return Verdict::Consumed;
+        }
+        for (_, ice) in self.children.ice.iter_mut() {
+            let input = Input { path: Path::Direct(path), ecn, bytes: &mut *bytes };
+            if ice.agent.handle_input(now, input) == Verdict::Consumed {
+                return Verdict::Consumed;
+            }
+        }
+        if self.config.public
+            && self.children.server.handle_input(now, Input { path, ecn, bytes }) == Verdict::Consumed
+        {
+            return Verdict::Consumed;
+        }
+        self.counters.unknown_stun += 1;
+        Verdict::NotMine
+    }
+
+    fn demux_quic(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+        let path = Path::Direct(input.path);
+        if !self.children.quic.is_admitted(&path) {
+            self.admit_ice_path(now, path);
+        }
+        let input = Input { path, ecn: input.ecn, bytes: input.bytes };
+        match self.children.quic.handle_input(now, input) {
+            Verdict::Consumed => Verdict::Consumed,
+            Verdict::NotMine | Verdict::Pass { .. } => {
+                self.counters.unknown_path += 1;
+                Verdict::NotMine
+            }
+        }
+    }
+
+    /// The peer's check may have succeeded before ours: what it sends on a pair of one of our agents
+    /// belongs to that agent's connection. We answer there only once our own check has succeeded.
+    fn admit_ice_path(&mut self, now: Instant, path: Path) {
+        let owner = self
+            .children
+            .ice
+            .iter()
+            .filter_map(|(_, ice)| ice.connection.map(|connection| (connection, &ice.agent)))
+            .find(|(_, agent)| agent.is_path_of_pair(&path));
+        if let Some((connection, _)) = owner {
+            self.children.quic.admit(now, connection, path);
+        }
+    }
+}

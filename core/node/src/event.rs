@@ -1,0 +1,172 @@
+//! What a node tells its application.
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use gimlet_machine::{Path, PeerId};
+
+use crate::control::Unreachable;
+use crate::error::{ConnectError, LostCause};
+use crate::streams::Stream;
+
+/// How a peer was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    /// Its address was known (a ticket), or it dialled ours.
+    Address,
+    /// A common peer carried the ICE descriptions.
+    Introducer(PeerId),
+}
+
+/// Something happened. State events are never dropped; [`Event::Progress`] is, when nobody drains.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The peer is authenticated and has said hello; streams may be opened.
+    Connected {
+        /// Who.
+        peer: PeerId,
+        /// On which path.
+        path: Path,
+        /// How it was found.
+        via: Via,
+        /// Whether we started the QUIC handshake.
+        dialed: bool,
+    },
+    /// A peer that we had not asked for connected; `accept` returns it.
+    Incoming {
+        /// Who.
+        peer: PeerId,
+    },
+    /// An attempt to connect ended without a connection.
+    Failed {
+        /// Who.
+        peer: PeerId,
+        /// Why, and what could help.
+        cause: ConnectError,
+    },
+    /// A connected peer is gone. What it had sent can still be read.
+    Lost {
+        /// Who.
+        peer: PeerId,
+        /// Why.
+        cause: LostCause,
+        /// Whether the node is trying to get it back.
+        reconnecting: bool,
+    },
+    /// Data to and from the peer moved to another path.
+    PathChanged {
+        /// Who.
+        peer: PeerId,
+        /// The new path.
+        path: Path,
+    },
+    /// The peer opened a stream, or we may open more.
+    StreamsReady {
+        /// Who.
+        peer: PeerId,
+    },
+    /// There is something to read.
+    Readable {
+        /// Where.
+        stream: Stream,
+    },
+    /// There is room to write again, or everything up to the end was acknowledged.
+    Writable {
+        /// Where.
+        stream: Stream,
+    },
+    /// A datagram waits.
+    DatagramReceived {
+        /// From whom.
+        peer: PeerId,
+    },
+    /// A step on the way, for people who watch.
+    Progress {
+        /// On the way to whom.
+        peer: PeerId,
+        /// What happened.
+        step: Progress,
+    },
+}
+
+/// One line of a connection's timeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The QUIC handshake starts towards a known address.
+    Dialing(SocketAddr),
+    /// No introducer is connected; waiting for one.
+    WaitingForIntroducer,
+    /// Our ICE description left.
+    OfferSent {
+        /// Through whom.
+        via: PeerId,
+        /// With how many candidates.
+        candidates: usize,
+    },
+    /// A peer wants to connect.
+    OfferReceived {
+        /// Through whom.
+        via: PeerId,
+        /// With how many candidates we can use.
+        candidates: usize,
+    },
+    /// Our answer left.
+    AnswerSent {
+        /// With how many candidates.
+        candidates: usize,
+    },
+    /// The peer's answer is here.
+    AnswerReceived {
+        /// With how many candidates we can use.
+        candidates: usize,
+    },
+    /// The introducer could not deliver.
+    NotIntroduced(Unreachable),
+    /// A STUN server told us an address of ours.
+    Reflexive {
+        /// Our socket.
+        local: SocketAddr,
+        /// What the server saw.
+        mapped: SocketAddr,
+    },
+    /// A check of ours was answered: data can flow here.
+    PathValid {
+        /// Where.
+        path: Path,
+        /// How long the answer took, if that can be told.
+        rtt: Option<Duration>,
+    },
+    /// ICE has agreed on this path.
+    PathSelected(Path),
+    /// TLS is done and the peer is who it should be.
+    Authenticated,
+    /// The next try follows after this long.
+    RetryIn(Duration),
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Progress::Dialing(address) => write!(f, "dialing {address}"),
+            Progress::WaitingForIntroducer => f.write_str("waiting for an introducer"),
+            Progress::OfferSent { via, candidates } => {
+                write!(f, "offer with {candidates} candidates sent through {}", via.short())
+            }
+            Progress::OfferReceived { via, candidates } => {
+                write!(f, "offer with {candidates} candidates received through {}", via.short())
+            }
+            Progress::AnswerSent { candidates } => write!(f, "answer with {candidates} candidates sent"),
+            Progress::AnswerReceived { candidates } => {
+                write!(f, "answer with {candidates} candidates received")
+            }
+            Progress::NotIntroduced(why) => write!(f, "not introduced: {why}"),
+            Progress::Reflexive { local, mapped } => write!(f, "{local} is seen as {mapped}"),
+            Progress::PathValid { path, rtt: Some(rtt) } => write!(f, "path valid: {path}, rtt {rtt:.1?}"),
+            Progress::PathValid { path, rtt: None } => write!(f, "path valid: {path}"),
+            Progress::PathSelected(path) => write!(f, "path selected: {path}"),
+            Progress::Authenticated => f.write_str("TLS done, identity verified"),
+            Progress::RetryIn(wait) => write!(f, "trying again in {wait:.1?}"),
+        }
+    }
+}

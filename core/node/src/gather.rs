@@ -1,0 +1,119 @@
+//! Learning our addresses from STUN servers: every public node is one.
+
+use alloc::collections::BTreeMap;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use gimlet_machine::{FourTuple, Id, Instant, PeerId};
+use gimlet_stun::{ClientEvent, RequestId};
+
+use crate::event::Progress;
+use crate::node::Node;
+use crate::peer::Ice;
+
+/// Server-reflexive addresses remembered: per socket and server. Beyond, new ones are not asked for.
+pub const REFLEXIVE_MAX: usize = 64;
+
+/// A mapping younger than this is taken as it is when a connection starts; an older one is used too,
+/// and asked for again at the same time. NATs forget after 30 s or more in practice (RFC 4787
+/// REQ-5 asks for 2 minutes).
+const FRESH: Duration = Duration::from_secs(20);
+
+/// What STUN servers told us.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    mapped: BTreeMap<FourTuple, Mapped>,
+    pending: BTreeMap<RequestId, FourTuple>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Mapped {
+    address: SocketAddr,
+    at: Instant,
+}
+
+impl Gathering {
+    pub(crate) fn new() -> Self {
+        Self { mapped: BTreeMap::new(), pending: BTreeMap::new() }
+    }
+
+    /// Socket, server, and our address as that server saw it.
+    pub(crate) fn mapped(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr, SocketAddr)> {
+        self.mapped.iter().map(|(flow, mapped)| (flow.local, flow.remote, mapped.address))
+    }
+
+    /// Whether answers are still expected.
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    fn wants(&self, now: Instant, flow: FourTuple) -> bool {
+        let fresh = self.mapped.get(&flow).is_some_and(|mapped| now.since(mapped.at) < FRESH);
+        let asked = self.pending.values().any(|asked| *asked == flow);
+        !fresh && !asked && self.mapped.len() + self.pending.len() < REFLEXIVE_MAX
+    }
+}
+
+/// Whether a packet from `local` can reach `remote` at all: same family, both or neither loopback.
+pub(crate) fn can_reach(local: SocketAddr, remote: SocketAddr) -> bool {
+    local.is_ipv4() == remote.is_ipv4() && local.ip().is_loopback() == remote.ip().is_loopback()
+}
+
+impl Node {
+    /// Asks the configured servers.
+    pub(crate) fn gather_from_configured(&mut self, now: Instant) {
+        for server in self.config.stun_servers.clone() {
+            self.gather_from(now, server);
+        }
+    }
+
+    /// Asks `server` from every socket that can reach it and has no fresh answer from it.
+    pub(crate) fn gather_from(&mut self, now: Instant, server: SocketAddr) {
+        for local in self.config.local_addresses.clone() {
+            let flow = FourTuple::new(local, server);
+            if !can_reach(local, server) || !self.children.gathering.wants(now, flow) {
+                continue;
+            }
+            // A full transaction table only means that this server is not asked this time.
+            if let Ok(id) = self.children.stun.binding(now, flow) {
+                self.children.gathering.pending.insert(id, flow);
+            }
+        }
+    }
+
+    /// Asks everyone again whose answer is getting old: a connection starts.
+    pub(crate) fn refresh_gathering(&mut self, now: Instant) {
+        self.gather_from_configured(now);
+        let introducers: Vec<SocketAddr> = self
+            .peers
+            .values()
+            .filter_map(|peer| peer.link.as_ref().filter(|link| link.introduces()))
+            .filter_map(|link| self.children.quic.path(link.connection))
+            .map(|path| path.peer_address())
+            .collect();
+        for server in introducers {
+            self.gather_from(now, server);
+        }
+    }
+
+    pub(crate) fn on_stun(&mut self, now: Instant, event: ClientEvent) {
+        match event {
+            ClientEvent::Answered { id, path, mapped, .. } => {
+                let gathering = &mut self.children.gathering;
+                gathering.pending.remove(&id);
+                let known = gathering.mapped.insert(path, Mapped { address: mapped, at: now });
+                if known.is_none_or(|known| known.address != mapped) {
+                    self.progress(self.peer_id(), Progress::Reflexive { local: path.local, mapped });
+                }
+            }
+            ClientEvent::Failed { id, .. } => {
+                self.children.gathering.pending.remove(&id);
+            }
+        }
+        let agents: Vec<(Id<Ice>, PeerId)> =
+            self.children.ice.iter().map(|(id, ice)| (id, ice.peer)).collect();
+        for (ice, _) in agents {
+            self.trickle(now, ice);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! Introductions: offers and answers between two peers, carried by a third that both know.
+//!
+//! ```text
+//!   A ── Introduce{to B, offer} ──► P ── Introduced{from A, offer} ──► B
+//!   A ◄─ Introduced{from B, answer} P ◄── Introduce{to A, answer} ──── B      then both trickle
+//! ```
+//!
+//! The offerer is the controlling ICE agent (RFC 8445 §6.1.1) and dials QUIC. When two offers cross,
+//! the one from the smaller peer id stands and the other is forgotten.
+
+use core::net::SocketAddr;
+
+use gimlet_ice::Role;
+use gimlet_machine::{Id, Instant, PeerId};
+
+use crate::control::{Control, Unreachable};
+use crate::description::{DESCRIPTION_CANDIDATES_MAX, Description, DescriptionError, Kind};
+use crate::error::ConnectError;
+use crate::event::{Progress, Via};
+use crate::node::Node;
+use crate::peer::{Attempt, Ice};
+use crate::state::{AttemptState, AttemptStep};
+use crate::timer::Timer;
+
+impl Node {
+    /// Sends our offer through the first introducer that has not refused; waits if there is none.
+    pub(crate) fn offer(&mut self, now: Instant, peer: PeerId) {
+        let Some(attempt) = self.peers.get(&peer).and_then(|entry| entry.attempt.as_ref()) else { return };
+        let (number, ice) = (attempt.number, attempt.ice);
+        let introducers =
+            self.peers.iter().filter(|(_, entry)| entry.link.as_ref().is_some_and(|l| l.introduces()));
+        let via = introducers.map(|(id, _)| *id).find(|id| *id != peer && !attempt.tried.contains(id));
+        let Some(via) = via else {
+            return match attempt.refusal {
+                // Every introducer there is has refused: waiting would not change that.
+                Some(why) => self.fail(now, peer, ConnectError::Unreachable(why)),
+                None => self.progress(peer, Progress::WaitingForIntroducer),
+            };
+        };
+        self.refresh_gathering(now);
+        let role = Role::Controlling;
+        let Some(ice) = ice.or_else(|| self.new_agent(now, peer, (number, via), role)) else {
+            return self.fail(now, peer, ConnectError::TooManyPeers);
+        };
+        if let Some(ice) = self.children.ice.get_mut(ice) {
+            ice.via = via;
+        }
+        if let Some(attempt) = self.peers.get_mut(&peer).and_then(|entry| entry.attempt.as_mut()) {
+            attempt.ice = Some(ice);
+            attempt.via = Via::Introducer(via);
+            let legal = attempt.step(AttemptStep::Offered);
+            debug_assert!(legal, "an offer is sent while waiting for an introducer");
+        }
+        let candidates = self.describe(now, ice, Kind::Offer);
+        self.progress(peer, Progress::OfferSent { via, candidates });
+    }
+
+    /// Sends everything the agent knows about itself; returns the number of candidates.
+    fn describe(&mut self, now: Instant, id: Id<Ice>, kind: Kind) -> usize {
+        let Some(ice) = self.children.ice.get(id) else { return 0 };
+        let candidates: Vec<String> = ice.agent.local_candidates().map(ToString::to_string).collect();
+        self.send_description(now, id, kind, candidates)
+    }
+
+    fn send_description(
+        &mut self,
+        now: Instant,
+        id: Id<Ice>,
+        kind: Kind,
+        mut candidates: Vec<String>,
+    ) -> usize {
+        candidates.truncate(DESCRIPTION_CANDIDATES_MAX);
+        let count = candidates.len();
+        let unix_nanos = (self.config.unix_time_at_origin + now.since(Instant::ZERO)).as_nanos() as u64;
+        let sequence = self.sequences.next(unix_nanos);
+        let end_of_candidates = !self.children.gathering.is_pending();
+        let from = self.peer_id().0;
+        let Some(ice) = self.children.ice.get_mut(id) else { return 0 };
+        ice.told_end = end_of_candidates;
+        if end_of_candidates {
+            ice.agent.end_of_local_candidates(now);
+        }
+        let credentials = ice.agent.local_credentials();
+        let description = Description {
+            kind,
+            from,
+            to: ice.peer.0,
+            attempt: ice.attempt,
+            sequence,
+            ufrag: credentials.ufrag.clone(),
+            pwd: credentials.pwd.clone(),
+            candidates,
+            end_of_candidates,
+        };
+        let (to, via) = (ice.peer, ice.via);
+        let description = description.seal(&self.config.identity);
+        self.send_control(now, via, &Control::Introduce { to: to.0, description });
+        count
+    }
+
+    /// Tells the peer about candidates found since the last description (RFC 8838 §4.1), if there
+    /// are any or if this is the end of them.
+    pub(crate) fn trickle(&mut self, now: Instant, id: Id<Ice>) {
+        let lines = self.add_reflexive(now, id);
+        let ended = !self.children.gathering.is_pending();
+        let Some(ice) = self.children.ice.get(id) else { return };
+        let state = self.peers.get(&ice.peer).and_then(|entry| entry.attempt.as_ref()).map(Attempt::state);
+        let listening = matches!(state, Some(AttemptState::AwaitAnswer | AttemptState::AwaitPath));
+        if listening && (!lines.is_empty() || (ended && !ice.told_end)) {
+            self.send_description(now, id, Kind::Trickle, lines);
+        }
+    }
+
+    /// A control message from a connected peer.
+    pub(crate) fn on_control(&mut self, now: Instant, from: PeerId, message: Control) {
+        match message {
+            Control::Introduce { to, description } => self.on_introduce(now, from, PeerId(to), description),
+            Control::Introduced { from: sender, description } => {
+                self.on_introduced(now, from, PeerId(sender), &description);
+            }
+            Control::Unreachable { peer, why } => self.on_unreachable(now, from, PeerId(peer), why),
+        }
+    }
+
+    /// We are the introducer: carry the description on, unread.
+    fn on_introduce(&mut self, now: Instant, from: PeerId, to: PeerId, description: Vec<u8>) {
+        let refuse = |why| Control::unreachable(to, why);
+        let within_rate = self
+            .peers
+            .get_mut(&from)
+            .and_then(|entry| entry.link.as_mut())
+            .is_some_and(|link| link.introductions.take(now));
+        let answer = if !self.config.public {
+            Some(refuse(Unreachable::NotAnIntroducer))
+        } else if !within_rate {
+            self.counters.introductions_over_rate += 1;
+            Some(refuse(Unreachable::TooMany))
+        } else if self.peers.get(&to).and_then(|entry| entry.open_link()).is_none() {
+            self.counters.introductions_undeliverable += 1;
+            Some(refuse(Unreachable::NotConnected))
+        } else {
+            None
+        };
+        match answer {
+            Some(answer) => self.send_control(now, from, &answer),
+            None => self.send_control(now, to, &Control::Introduced { from: from.0, description }),
+        }
+    }
+
+    /// A description for us, carried by `via`.
+    fn on_introduced(&mut self, now: Instant, via: PeerId, from: PeerId, bytes: &[u8]) {
+        let description = match Description::open(bytes, from, self.peer_id()) {
+            Ok(description) => description,
+            Err(DescriptionError::Forged) => return self.counters.forged_descriptions += 1,
+            Err(DescriptionError::Malformed | DescriptionError::Misdirected) => {
+                return self.counters.malformed_descriptions += 1;
+            }
+        };
+        if !self.sequences.accept(from, description.sequence) {
+            return self.counters.replayed_descriptions += 1;
+        }
+        match description.kind {
+            Kind::Offer => self.on_offer(now, via, from, &description),
+            Kind::Answer => self.on_answer(now, from, &description),
+            Kind::Trickle => self.on_trickle(now, from, &description),
+        }
+    }
+
+    fn on_offer(&mut self, now: Instant, via: PeerId, from: PeerId, offer: &Description) {
+        let asked = self.peers.get(&from).is_some_and(|entry| entry.wanted);
+        if self.closing || from == self.peer_id() || !(asked || self.config.allow.admits(from)) {
+            return self.counters.refused_offers += 1;
+        }
+        let ours = self.peer_id();
+        let Ok(entry) = self.peer_entry(from) else { return };
+        if entry.attempt.as_ref().is_some_and(|attempt| attempt.ours && attempt.number != 0 && ours < from) {
+            // Glare: our offer stands, and the peer answers it.
+            return self.counters.stale_descriptions += 1;
+        }
+        if let Some(attempt) = self.peers.get_mut(&from).and_then(|entry| entry.attempt.take()) {
+            self.drop_attempt(now, attempt);
+        }
+        self.refresh_gathering(now);
+        let Some(id) = self.new_agent(now, from, (offer.attempt, via), Role::Controlled) else {
+            return self.counters.peers_over_limit += 1;
+        };
+        let Ok(connection) = self.children.quic.expect(now, from) else {
+            self.children.ice.remove(id);
+            return self.counters.peers_over_limit += 1;
+        };
+        self.connections.insert(connection, from);
+        if let Some(ice) = self.children.ice.get_mut(id) {
+            ice.connection = Some(connection);
+        }
+        if let Some(entry) = self.peers.get_mut(&from) {
+            entry.attempt = Some(Attempt::answering(offer.attempt, via, id, connection));
+        }
+        self.timers.set(Timer::Attempt(from), now + self.config.limits.attempt_timeout);
+        let candidates = self.learn(now, id, offer);
+        self.progress(from, Progress::OfferReceived { via, candidates });
+        let candidates = self.describe(now, id, Kind::Answer);
+        self.progress(from, Progress::AnswerSent { candidates });
+    }
+
+    fn on_answer(&mut self, now: Instant, from: PeerId, answer: &Description) {
+        let attempt = self.peers.get_mut(&from).and_then(|entry| entry.attempt.as_mut());
+        let attempt = attempt.filter(|attempt| attempt.ours && attempt.number == answer.attempt);
+        let expected =
+            attempt.and_then(|attempt| attempt.step(AttemptStep::Described).then_some(attempt.ice)?);
+        let Some(id) = expected else { return self.counters.stale_descriptions += 1 };
+        let candidates = self.learn(now, id, answer);
+        self.progress(from, Progress::AnswerReceived { candidates });
+    }
+
+    fn on_trickle(&mut self, now: Instant, from: PeerId, more: &Description) {
+        let known = self.children.ice.iter().find(|(_, ice)| ice.peer == from && ice.attempt == more.attempt);
+        match known.map(|(id, _)| id) {
+            Some(id) => {
+                self.learn(now, id, more);
+            }
+            None => self.counters.stale_descriptions += 1,
+        }
+    }
+
+    /// Gives the agent what the peer said; returns the number of candidates it could use.
+    fn learn(&mut self, now: Instant, id: Id<Ice>, description: &Description) -> usize {
+        let Some(ice) = self.children.ice.get_mut(id) else { return 0 };
+        if ice.agent.set_remote_credentials(now, description.credentials()).is_err() {
+            self.counters.malformed_descriptions += 1;
+            return 0;
+        }
+        let mut usable = 0;
+        for candidate in description.usable_candidates() {
+            usable += usize::from(ice.agent.add_remote_candidate(now, candidate).is_ok());
+        }
+        if description.end_of_candidates {
+            ice.agent.end_of_remote_candidates(now);
+        }
+        usable
+    }
+
+    fn on_unreachable(&mut self, now: Instant, via: PeerId, peer: PeerId, why: Unreachable) {
+        let attempt = self.peers.get_mut(&peer).and_then(|entry| entry.attempt.as_mut());
+        let Some(attempt) = attempt.filter(|attempt| attempt.ours && attempt.via == Via::Introducer(via))
+        else {
+            return;
+        };
+        if attempt.step(AttemptStep::IntroducerLost) {
+            attempt.tried.insert(via);
+            attempt.refusal = Some(why);
+            self.progress(peer, Progress::NotIntroduced(why));
+            self.offer(now, peer);
+        }
+    }
+
+    /// The address of a connected public node: it answers STUN there.
+    pub(crate) fn address_of(&self, peer: PeerId) -> Option<SocketAddr> {
+        self.path(peer).map(|path| path.peer_address())
+    }
+}

@@ -1,0 +1,413 @@
+//! Links: from an authenticated connection to an open one, and to its end.
+
+use gimlet_handshake::{Event as Greeted, HELLO_WAIT};
+use gimlet_machine::{Buf, Direction, Input, Instant, Machine, PeerId};
+use gimlet_quic::{ConnectionId, StreamId};
+
+use crate::control::Control;
+use crate::error::{ConnectError, Error, LostCause};
+use crate::event::{Event, Progress};
+use crate::node::Node;
+use crate::peer::{Link, Peer};
+use crate::state::{LinkState, LinkStep};
+use crate::streams::{Sending, Stream, StreamState};
+use crate::timer::Timer;
+
+/// How long two nodes that dial each other at once may take to notice: within it, the connection
+/// dialled by the smaller peer id stands; later, a new connection replaces the old one, because the
+/// peer has most likely restarted.
+const GLARE: core::time::Duration = core::time::Duration::from_secs(5);
+
+/// Application codes in QUIC's CONNECTION_CLOSE (RFC 9000 §19.19).
+pub(crate) mod close {
+    /// An orderly end.
+    pub(crate) const GOODBYE: u32 = 0;
+    /// The policy does not admit the peer, or a limit is reached.
+    pub(crate) const REFUSED: u32 = 1;
+    /// Another connection to the same peer stands.
+    pub(crate) const REPLACED: u32 = 2;
+    /// The hello was not acceptable.
+    pub(crate) const HELLO: u32 = 3;
+    /// The attempt was given up.
+    pub(crate) const CANCELLED: u32 = 4;
+    /// A control stream broke its framing.
+    pub(crate) const CONTROL: u32 = 5;
+}
+
+impl Node {
+    /// QUIC finished a handshake; `peer` is proven.
+    pub(crate) fn on_connected(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        peer: PeerId,
+        dialed: bool,
+    ) {
+        let ours = self.connections.get(&connection) == Some(&peer);
+        let wanted = self.peers.get(&peer).is_some_and(|entry| entry.wanted);
+        if !ours && !wanted && !self.config.allow.admits(peer) {
+            self.counters.refused_peers += 1;
+            return self.children.quic.close(now, connection, close::REFUSED, b"not admitted");
+        }
+        if self.closing || self.peer_entry(peer).is_err() {
+            return self.children.quic.close(now, connection, close::REFUSED, b"no room");
+        }
+        if !self.takes_over(now, peer, dialed) {
+            self.forget_connection(now, peer, connection);
+            return self.children.quic.close(now, connection, close::REPLACED, b"another connection stands");
+        }
+        self.close_link(now, peer, close::REPLACED, b"replaced", LostCause::Replaced);
+        let rate = self.config.limits.introductions_per_second_max;
+        let mut link = Link::new(now, connection, dialed, self.hello.clone(), rate);
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let attempt = entry.attempt.take_if(|attempt| attempt.connection == Some(connection));
+        if let Some(attempt) = attempt {
+            link.via = attempt.via;
+            link.ice = attempt.ice;
+        } else if let Some(superseded) = entry.attempt.take() {
+            self.drop_attempt(now, superseded);
+        }
+        self.timers.clear(Timer::Attempt(peer));
+        self.timers.clear(Timer::Retry(peer));
+        self.timers.set(Timer::Hello(peer), now + HELLO_WAIT);
+        self.connections.insert(connection, peer);
+        self.progress(peer, Progress::Authenticated);
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.link = Some(link);
+        }
+        self.say_hello(now, peer);
+    }
+
+    /// Whether a new connection to `peer` stands, given the link that may exist.
+    fn takes_over(&self, now: Instant, peer: PeerId, dialed: bool) -> bool {
+        let Some(link) = self.peers.get(&peer).and_then(|entry| entry.link.as_ref()) else { return true };
+        let fresh = now.since(link.since) < GLARE;
+        // Each side computes the dialler of both connections; the smaller id's stands.
+        let dialer = |we_dialed: bool| if we_dialed { self.peer_id() } else { peer };
+        !fresh || dialer(dialed) <= dialer(link.dialed)
+    }
+
+    /// Drops an attempt whose connection lost the race.
+    fn forget_connection(&mut self, now: Instant, peer: PeerId, connection: ConnectionId) {
+        self.connections.remove(&connection);
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if let Some(mut attempt) = entry.attempt.take_if(|attempt| attempt.connection == Some(connection)) {
+            attempt.connection = None;
+            self.timers.clear(Timer::Attempt(peer));
+            self.drop_attempt(now, attempt);
+        }
+    }
+
+    fn say_hello(&mut self, now: Instant, peer: PeerId) {
+        let mut hello = Vec::new();
+        let link = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut());
+        if link.is_some_and(|link| link.greeting.poll_transmit(now, &mut Buf::new(&mut hello)).is_some()) {
+            self.queue_control(now, peer, &hello);
+        }
+    }
+
+    /// Queues a control message for a connected peer; silently nothing if it is gone, because its
+    /// loss is told by its own event.
+    pub(crate) fn send_control(&mut self, now: Instant, peer: PeerId, message: &Control) {
+        self.queue_control(now, peer, &message.encode());
+    }
+
+    fn queue_control(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) {
+        let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) else { return };
+        // Descriptions are rate-limited at the introducer; a peer that does not read loses new ones
+        // beyond the buffer, as it would on any lossy signalling.
+        let _ = link.control.queue.push_message(bytes, CONTROL_QUEUE_MAX);
+        self.flush_control(now, peer);
+    }
+
+    /// Hands queued control messages to QUIC.
+    pub(crate) fn flush_control(&mut self, now: Instant, peer: PeerId) {
+        let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) else { return };
+        let quic = &mut self.children.quic;
+        if link.control.outgoing.is_none() {
+            link.control.outgoing = quic.open(now, link.connection, Direction::Unidirectional).ok().flatten();
+        }
+        let Some(stream) = link.control.outgoing else { return };
+        while link.control.queue.pending() > 0 {
+            let mut chunk = [link.control.queue.take()];
+            // An error means that the connection is gone; its own event follows.
+            let written = quic.write(now, link.connection, stream, &mut chunk);
+            let [rest] = chunk;
+            if written.is_ok() && !rest.is_empty() {
+                link.control.queue.put_back(rest);
+                return;
+            }
+        }
+    }
+
+    /// The peer opened streams: the first unidirectional one is its control stream.
+    pub(crate) fn accept_streams(&mut self, now: Instant, connection: ConnectionId) {
+        let Some(&peer) = self.connections.get(&connection) else { return };
+        let mut told = false;
+        while let Ok(Some((id, direction))) = self.children.quic.accept(now, connection) {
+            let Some(entry) = self.peers.get_mut(&peer) else { return };
+            let Some(link) = entry.link.as_mut().filter(|link| link.connection == connection) else { return };
+            if direction == Direction::Unidirectional && link.control.incoming.is_none() {
+                link.control.incoming = Some(id);
+                self.read_control(now, connection);
+                continue;
+            }
+            let stream = Stream { connection, id };
+            self.streams.insert(stream, StreamState::new(direction, false, self.config.limits.message_max));
+            if let Some(forgotten) = entry.unaccepted.push_evicting(stream) {
+                self.streams.remove(forgotten);
+            }
+            told = true;
+        }
+        if told && self.peers.get(&peer).and_then(Peer::open_link).is_some() {
+            self.tell(Event::StreamsReady { peer });
+        }
+    }
+
+    /// Reads the peer's control stream: a hello first, then messages.
+    pub(crate) fn read_control(&mut self, now: Instant, connection: ConnectionId) {
+        let Some(&peer) = self.connections.get(&connection) else { return };
+        loop {
+            let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) else { return };
+            let Some(stream) = link.control.incoming.filter(|_| link.connection == connection) else {
+                return;
+            };
+            match link.control.decoder.poll() {
+                Some(Ok(message)) if link.hello().is_some() => match Control::decode(&message) {
+                    Some(control) => self.on_control(now, peer, control),
+                    None => self.counters.unknown_control += 1,
+                },
+                Some(Ok(message)) => self.on_hello(now, peer, &message),
+                Some(Err(_)) => {
+                    let cause = LostCause::Broken("the control stream lost its framing".into());
+                    return self.close_link(now, peer, close::CONTROL, b"control framing", cause);
+                }
+                None => match self.children.quic.read(now, connection, stream, CONTROL_QUEUE_MAX) {
+                    Ok(Some(chunk)) if !chunk.is_empty() => link.control.decoder.push(chunk),
+                    Ok(_) | Err(_) => return,
+                },
+            }
+        }
+    }
+
+    /// The first message on the peer's control stream.
+    fn on_hello(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) {
+        if let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) {
+            link.greeting.handle_input(now, Input::new((), &mut bytes.to_vec()));
+        }
+        self.on_greeting(now, peer);
+    }
+
+    /// Acts on how the greeting ended, if it has.
+    pub(crate) fn on_greeting(&mut self, now: Instant, peer: PeerId) {
+        let link = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut());
+        match link.and_then(|link| link.greeting.poll_event()) {
+            Some(Greeted::Known(_)) => self.on_known(now, peer),
+            Some(Greeted::Refused(refusal)) => self.refuse_hello(now, peer, &refusal.to_string()),
+            None => {}
+        }
+    }
+
+    fn on_known(&mut self, now: Instant, peer: PeerId) {
+        self.timers.clear(Timer::Hello(peer));
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let Some(link) = entry.link.as_mut() else { return };
+        if !link.step(LinkStep::Hello) {
+            return;
+        }
+        let (connection, via, dialed) = (link.connection, link.via, link.dialed);
+        let introduces = link.introduces();
+        let unasked = !entry.wanted && !dialed;
+        entry.failures = 0;
+        entry.ended = None;
+        let streams = !entry.unaccepted.is_empty();
+        if let Some(path) = self.children.quic.path(connection) {
+            self.tell(Event::Connected { peer, path, via, dialed });
+        }
+        if unasked {
+            self.out.accepted.push_evicting(peer);
+            self.tell(Event::Incoming { peer });
+        }
+        if streams {
+            self.tell(Event::StreamsReady { peer });
+        }
+        if introduces {
+            if let Some(server) = self.address_of(peer) {
+                self.gather_from(now, server);
+            }
+            self.on_introducer(now);
+        }
+    }
+
+    fn refuse_hello(&mut self, now: Instant, peer: PeerId, why: &str) {
+        self.counters.refused_hellos += 1;
+        self.close_link(now, peer, close::HELLO, why.as_bytes(), LostCause::Broken(why.into()));
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.ended = Some(Error::Connect(ConnectError::Hello(why.into())));
+        }
+    }
+
+    /// The application closes the link: deliver what was accepted, then say goodbye.
+    pub(crate) fn close_peer(&mut self, now: Instant, peer: PeerId) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.wanted = false;
+        let attempt = entry.attempt.take();
+        self.timers.clear(Timer::Retry(peer));
+        if let Some(attempt) = attempt {
+            self.timers.clear(Timer::Attempt(peer));
+            self.drop_attempt(now, attempt);
+            self.tell(Event::Failed { peer, cause: ConnectError::Cancelled });
+        }
+        let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) else { return };
+        if !link.step(LinkStep::Close) {
+            return;
+        }
+        let connection = link.connection;
+        self.timers.set(Timer::Close(peer), now + self.config.limits.close_timeout);
+        for stream in self.streams.of(connection) {
+            self.finish_stream(stream);
+        }
+    }
+
+    /// Ends links whose last byte was acknowledged.
+    pub(crate) fn finish_closing(&mut self, now: Instant) {
+        if self.timers.deadline().is_none() {
+            // A link that is closing has a timer.
+            return;
+        }
+        let closing = self.peers.iter().filter(|(_, entry)| {
+            entry.link.as_ref().is_some_and(|link| link.state() == LinkState::AwaitDelivery)
+        });
+        for peer in closing.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            if self.is_delivered_to(now, peer) {
+                self.close_link(now, peer, close::GOODBYE, b"goodbye", LostCause::ClosedByUs);
+            }
+        }
+    }
+
+    /// Whether the peer has acknowledged everything. Its control stream ends last, once nothing else
+    /// is queued.
+    fn is_delivered_to(&mut self, now: Instant, peer: PeerId) -> bool {
+        let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) else {
+            return false;
+        };
+        if link.control.queue.pending() > 0 || self.streams.has_pending(link.connection) {
+            return false;
+        }
+        if let Some(stream) = link.control.outgoing.take() {
+            // An error means that the connection is gone; its own event follows.
+            let _ = self.children.quic.finish(now, link.connection, stream);
+        }
+        !self.children.quic.has_unacknowledged(link.connection)
+    }
+
+    /// Ends the link at once; what had arrived stays readable.
+    pub(crate) fn close_link(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        code: u32,
+        reason: &[u8],
+        cause: LostCause,
+    ) {
+        let Some(link) = self.peers.get(&peer).and_then(|entry| entry.link.as_ref()) else { return };
+        let connection = link.connection;
+        self.on_link_lost(now, peer, cause);
+        self.children.quic.close(now, connection, code, reason);
+    }
+
+    /// The link is gone, whoever ended it.
+    pub(crate) fn on_link_lost(&mut self, now: Instant, peer: PeerId, cause: LostCause) {
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let Some(link) = entry.link.take() else { return };
+        let was_open = link.hello().is_some();
+        self.connections.remove(&link.connection);
+        self.rescue_streams(now, link.connection, &cause);
+        if let Some(id) = link.ice {
+            self.children.ice.remove(id);
+        }
+        self.timers.clear(Timer::Close(peer));
+        self.timers.clear(Timer::Hello(peer));
+        let ours = matches!(cause, LostCause::ClosedByUs);
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        entry.ended = Some(Error::Lost(cause.clone()));
+        let dismissed =
+            ours || (matches!(cause, LostCause::ClosedByPeer { .. }) && entry.addresses.is_empty());
+        let replaced = matches!(cause, LostCause::Replaced);
+        let reconnecting = entry.wanted && !dismissed && !replaced && !self.closing;
+        entry.wanted &= reconnecting || replaced;
+        entry.failures = entry.failures.saturating_add(1);
+        let wait = entry.retry_wait(crate::connect::RETRY_MIN, self.config.limits.retry_max);
+        if was_open {
+            self.tell(Event::Lost { peer, cause, reconnecting });
+        } else if !replaced {
+            self.tell(Event::Failed { peer, cause: ConnectError::Handshake(cause.to_string()) });
+        }
+        let attempting = self.peers.get(&peer).is_some_and(|entry| entry.attempt.is_some());
+        if reconnecting && !attempting {
+            self.timers.set(Timer::Retry(peer), now + wait);
+            self.progress(peer, Progress::RetryIn(wait));
+        }
+    }
+
+    /// Takes everything that had arrived out of QUIC, and wakes whoever waits on a stream.
+    fn rescue_streams(&mut self, now: Instant, connection: ConnectionId, cause: &LostCause) {
+        for stream in self.streams.of(connection) {
+            let (mut rescued, mut finished) = (Vec::new(), false);
+            while let Ok(Some(chunk)) = self.children.quic.read(now, connection, stream.id, usize::MAX) {
+                if chunk.is_empty() {
+                    finished = true;
+                    break;
+                }
+                rescued.push(chunk);
+            }
+            self.streams.end(stream, cause, rescued, finished);
+            self.tell(Event::Readable { stream });
+            self.tell(Event::Writable { stream });
+        }
+    }
+
+    /// Ends our half of a stream: what is queued still leaves.
+    pub(crate) fn finish_stream(&mut self, stream: Stream) {
+        let Ok(state) = self.streams.get_mut(stream) else { return };
+        match core::mem::replace(&mut state.sending, Sending::Finished) {
+            Sending::Open(out) => state.sending = Sending::Finishing(out),
+            other => state.sending = other,
+        }
+        self.streams.mark_dirty(stream);
+    }
+
+    /// Opens an application stream on an open link.
+    pub(crate) fn open_stream(
+        &mut self,
+        now: Instant,
+        peer: PeerId,
+        direction: Direction,
+    ) -> Result<Option<Stream>, Error> {
+        let connection = self.link_of(peer)?;
+        let Ok(Some(id)) = self.children.quic.open(now, connection, direction) else { return Ok(None) };
+        let stream = Stream { connection, id };
+        self.streams.insert(stream, StreamState::new(direction, true, self.config.limits.message_max));
+        Ok(Some(stream))
+    }
+
+    /// The connection of an open link, or why there is none.
+    pub(crate) fn link_of(&self, peer: PeerId) -> Result<ConnectionId, Error> {
+        let Some(entry) = self.peers.get(&peer) else { return Err(Error::NotConnected(peer)) };
+        match entry.open_link() {
+            Some(link) => Ok(link.connection),
+            None => Err(entry.ended.clone().unwrap_or(Error::NotConnected(peer))),
+        }
+    }
+
+    /// The stream that carries the peer's control messages, so that its events are not told.
+    pub(crate) fn is_control(&self, connection: ConnectionId, stream: StreamId) -> bool {
+        let link = self.connections.get(&connection).and_then(|peer| self.peers.get(peer)?.link.as_ref());
+        link.is_some_and(|link| {
+            link.control.incoming == Some(stream) || link.control.outgoing == Some(stream)
+        })
+    }
+}
+
+/// Bytes of control messages queued for one peer; beyond, new ones are dropped.
+pub const CONTROL_QUEUE_MAX: usize = 64 * 1_024;

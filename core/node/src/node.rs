@@ -1,0 +1,267 @@
+//! The node: children on one set of sockets, and the verbs of its owner.
+
+use alloc::collections::BTreeMap;
+use core::net::SocketAddr;
+
+use gimlet_handshake::{Capabilities, Hello, Role};
+use gimlet_ice::{Agent, PairReport};
+use gimlet_machine::FourTuple;
+use gimlet_machine::{
+    Arena, Buf, Deadline, Input, Instant, Machine, Path, PeerId, Queue, Rng, Timers, Transmit, Verdict,
+};
+use gimlet_quic::{ConnectionId, Endpoint};
+use gimlet_stun::{Client, Server};
+
+use crate::config::Config;
+use crate::error::{ConfigError, NodeCounters};
+use crate::event::{Event, Progress};
+use crate::gather::Gathering;
+use crate::peer::{Ice, Peer};
+use crate::sequence::Sequences;
+use crate::streams::Streams;
+use crate::ticket::{Ticket, TicketError};
+use crate::timer::Timer;
+
+/// Events waiting for the owner. A driver drains after every input, and one input makes only a few;
+/// beyond, progress is dropped and counted. State events use a reserve of as many again.
+pub const EVENTS_MAX: usize = 4_096;
+
+/// Peers that connected and that nobody has accepted; beyond, the oldest loses its place in the
+/// queue (its connection stays).
+pub const ACCEPT_QUEUE_MAX: usize = 1_024;
+
+/// The machine that an application drives. See the crate's documentation.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) config: Config,
+    /// What we say to every peer first.
+    pub(crate) hello: Hello,
+    pub(crate) rng: Rng,
+    pub(crate) children: Children,
+    pub(crate) peers: BTreeMap<PeerId, Peer>,
+    /// Whose a QUIC connection is, attempts included.
+    pub(crate) connections: BTreeMap<ConnectionId, PeerId>,
+    pub(crate) streams: Streams,
+    pub(crate) sequences: Sequences,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) out: Outbox,
+    pub(crate) counters: NodeCounters,
+    /// The moment of the last call.
+    pub(crate) now: Instant,
+    /// The application has closed the node; nothing new starts.
+    pub(crate) closing: bool,
+}
+
+/// The machines inside.
+#[derive(Debug)]
+pub(crate) struct Children {
+    pub(crate) quic: Endpoint,
+    pub(crate) stun: Client,
+    pub(crate) server: Server,
+    pub(crate) ice: Arena<Ice>,
+    pub(crate) gathering: Gathering,
+}
+
+/// What waits for the owner.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pub(crate) events: Queue<Event>,
+    pub(crate) accepted: Queue<PeerId>,
+}
+
+impl Node {
+    /// A node that speaks from `config.local_addresses`. It is quiet until told to do something,
+    /// except for asking `config.stun_servers` who we are.
+    pub fn new(now: Instant, config: Config) -> Result<Node, ConfigError> {
+        if config.local_addresses.is_empty() {
+            return Err(ConfigError::NoLocalAddress);
+        }
+        let rng = Rng::from_seed(config.seed);
+        let mut quic = Endpoint::new(rng.fork("quic"), quic_config(&config))
+            .map_err(|error| ConfigError::Quic(error.to_string()))?;
+        quic.listen(config.public);
+        let children = Children {
+            quic,
+            stun: Client::new(rng.fork("stun"), gimlet_stun::ClientConfig::default()),
+            server: Server::new(gimlet_stun::ServerConfig::default()),
+            ice: Arena::new(),
+            gathering: Gathering::new(),
+        };
+        let mut node = Node {
+            hello: hello(&config)?,
+            rng: rng.fork("node"),
+            children,
+            peers: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            streams: Streams::new(),
+            sequences: Sequences::new(),
+            timers: Timers::new(),
+            out: Outbox { events: Queue::new(2 * EVENTS_MAX), accepted: Queue::new(ACCEPT_QUEUE_MAX) },
+            counters: NodeCounters::default(),
+            now,
+            closing: false,
+            config,
+        };
+        node.gather_from_configured(now);
+        node.settle(now);
+        Ok(node)
+    }
+
+    /// Our own name.
+    pub fn peer_id(&self) -> PeerId {
+        self.config.identity.peer_id()
+    }
+
+    /// A ticket for this node at `addresses`, good until `expires` (seconds since the Unix epoch).
+    pub fn ticket(&self, addresses: &[SocketAddr], expires: u64) -> Result<Ticket, TicketError> {
+        Ticket::issue(&self.config.identity, addresses, expires)
+    }
+
+    /// The wall clock at `now`: seconds since the Unix epoch, as the driver set it.
+    pub fn unix_seconds(&self, now: Instant) -> u64 {
+        (self.config.unix_time_at_origin + now.since(Instant::ZERO)).as_secs()
+    }
+
+    /// The path that data to `peer` takes.
+    pub fn path(&self, peer: PeerId) -> Option<Path> {
+        self.children.quic.path(self.peers.get(&peer)?.link.as_ref()?.connection)
+    }
+
+    /// The smoothed round-trip time to `peer`.
+    pub fn rtt(&self, peer: PeerId) -> Option<core::time::Duration> {
+        self.children.quic.rtt(self.peers.get(&peer)?.link.as_ref()?.connection)
+    }
+
+    /// What the peer called itself in its hello.
+    pub fn agent(&self, peer: PeerId) -> Option<&str> {
+        Some(self.peers.get(&peer)?.link.as_ref()?.hello()?.agent())
+    }
+
+    /// Peers that are connected, in the order of their ids.
+    pub fn connected_peers(&self) -> impl Iterator<Item = PeerId> {
+        self.peers.iter().filter(|(_, peer)| peer.open_link().is_some()).map(|(id, _)| *id)
+    }
+
+    /// Every candidate pair that is being tried towards `peer`, or was tried last: why it is direct,
+    /// or not.
+    pub fn pairs(&self, peer: PeerId) -> impl Iterator<Item = PairReport<'_>> {
+        let living = self.children.ice.iter().filter(move |(_, ice)| ice.peer == peer);
+        let last = self.peers.get(&peer).and_then(|entry| entry.last_agent.as_deref());
+        living.map(|(_, ice)| &ice.agent).chain(last).flat_map(Agent::pairs)
+    }
+
+    /// Our addresses as STUN servers saw them: socket, server, mapped address.
+    pub fn reflexive_addresses(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr, SocketAddr)> {
+        self.children.gathering.mapped()
+    }
+
+    /// What was dropped or refused.
+    pub fn counters(&self) -> &NodeCounters {
+        &self.counters
+    }
+
+    /// What the QUIC room dropped or refused.
+    pub fn quic_counters(&self) -> &gimlet_quic::EndpointCounters {
+        self.children.quic.counters()
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        let crowded = self.out.events.len() >= EVENTS_MAX;
+        if crowded && matches!(event, Event::Progress { .. }) {
+            self.counters.progress_dropped += 1;
+            return;
+        }
+        // The reserve is as large as the queue; session verbs find the state even without the event.
+        if self.out.events.push(event).is_err() {
+            self.counters.events_dropped += 1;
+        }
+    }
+
+    pub(crate) fn progress(&mut self, peer: PeerId, step: Progress) {
+        self.tell(Event::Progress { peer, step });
+    }
+}
+
+fn hello(config: &Config) -> Result<Hello, ConfigError> {
+    let peer = Capabilities::DATAGRAMS | Capabilities::INTRODUCTION;
+    let (role, capabilities) = if config.public {
+        (Role::Public, peer | Capabilities::INTRODUCER | Capabilities::STUN)
+    } else {
+        (Role::Peer, peer)
+    };
+    Hello::new(role, capabilities, &config.agent).map_err(|error| ConfigError::Agent(error.to_string()))
+}
+
+fn quic_config(config: &Config) -> gimlet_quic::Config {
+    let mut quic = gimlet_quic::Config::new(
+        config.origin,
+        config.unix_time_at_origin,
+        config.provider.clone(),
+        config.identity.secret(),
+    );
+    quic.limits.connections_max = config.limits.peers_max;
+    quic
+}
+
+impl Machine for Node {
+    type Path = FourTuple;
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+        let verdict = self.demux(now, input);
+        if verdict == Verdict::Consumed {
+            self.settle(now);
+        }
+        verdict
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let Children { quic, stun, server, ice, .. } = &mut self.children;
+        quic.handle_timeout(now);
+        stun.handle_timeout(now);
+        server.handle_timeout(now);
+        for (_, ice) in ice.iter_mut() {
+            ice.agent.handle_timeout(now);
+        }
+        while let Some(timer) = self.timers.pop(now) {
+            self.on_timer(now, timer);
+        }
+        self.settle(now);
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        if self.out.events.is_empty() && self.streams.is_dirty() {
+            // Commands since the last drain share one flush. What it tells must be told before the
+            // owner moves on to datagrams.
+            self.flush(self.now);
+            self.settle(self.now);
+        }
+        self.out.events.pop()
+    }
+
+    fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
+        if let Some(transmit) = self.children.server.poll_transmit(now, out) {
+            return Some(transmit);
+        }
+        for (_, ice) in self.children.ice.iter_mut() {
+            if let Some(transmit) = ice.agent.poll_transmit(now, out) {
+                return Some(on_wire(transmit));
+            }
+        }
+        if let Some(transmit) = self.children.stun.poll_transmit(now, out) {
+            return Some(transmit);
+        }
+        self.children.quic.poll_transmit(now, out).map(on_wire)
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        let Children { quic, stun, server, ice, .. } = &self.children;
+        let own = [quic.poll_timeout(), stun.poll_timeout(), server.poll_timeout(), self.timers.deadline()];
+        Deadline::earliest(own.into_iter().chain(ice.iter().map(|(_, ice)| ice.agent.poll_timeout())))
+    }
+}
+
+/// No path of this node leads through a relay yet, so the flow on the wire is the path itself.
+fn on_wire(transmit: Transmit<Path>) -> Transmit<FourTuple> {
+    Transmit { path: transmit.path.on_wire(), ecn: transmit.ecn, segment: transmit.segment }
+}

@@ -1,0 +1,235 @@
+//! Settling: children's events become commands to their siblings until the family is quiet.
+
+use gimlet_ice::Event as IceEvent;
+use gimlet_machine::{Id, Instant, Machine};
+use gimlet_quic::{Cause, ConnectionId, Event as QuicEvent, StreamId};
+
+use crate::error::{ConnectError, Error, LostCause};
+use crate::event::Event;
+use crate::node::Node;
+use crate::peer::Ice;
+use crate::streams::{Receiving, Sending, Stream};
+
+/// Rounds of settling after one touch. Each round handles everything that is pending, and each event
+/// causes only a bounded number of commands; reaching this is a defect of ours.
+const SETTLE_ROUNDS_MAX: usize = 1_000;
+
+impl Node {
+    pub(crate) fn settle(&mut self, now: Instant) {
+        self.now = now;
+        for _ in 0..SETTLE_ROUNDS_MAX {
+            if !self.settle_round(now) {
+                return;
+            }
+        }
+        debug_assert!(false, "the children of a node never fell quiet");
+    }
+
+    fn settle_round(&mut self, now: Instant) -> bool {
+        let mut busy = false;
+        while let Some(event) = self.children.quic.poll_event() {
+            self.on_quic(now, event);
+            busy = true;
+        }
+        while let Some(event) = self.children.stun.poll_event() {
+            self.on_stun(now, event);
+            busy = true;
+        }
+        while let Some((id, event)) = self.next_ice_event() {
+            self.on_ice(now, id, event);
+            busy = true;
+        }
+        self.finish_closing(now);
+        busy
+    }
+
+    fn next_ice_event(&mut self) -> Option<(Id<Ice>, IceEvent)> {
+        self.children.ice.iter_mut().find_map(|(id, ice)| ice.agent.poll_event().map(|event| (id, event)))
+    }
+
+    fn on_ice(&mut self, now: Instant, id: Id<Ice>, event: IceEvent) {
+        match event {
+            IceEvent::PathValid { path, rtt } => self.on_path_valid(now, id, path, rtt),
+            IceEvent::PathSelected { path } => self.on_path_selected(now, id, path),
+            IceEvent::Failed { .. } => {
+                let peer = self.children.ice.get(id).map(|ice| ice.peer);
+                let attempt = peer.and_then(|peer| self.peers.get(&peer)?.attempt.as_ref());
+                if let (Some(peer), true) = (peer, attempt.is_some_and(|attempt| attempt.ice == Some(id))) {
+                    self.fail(now, peer, ConnectError::NoPath);
+                }
+            }
+            IceEvent::StateChanged(_)
+            | IceEvent::RoleChanged(_)
+            | IceEvent::LocalPeerReflexive { .. }
+            | IceEvent::RemotePeerReflexive { .. } => {}
+        }
+    }
+
+    fn on_quic(&mut self, now: Instant, event: QuicEvent) {
+        match event {
+            QuicEvent::Connected { id, peer, dialed } => self.on_connected(now, id, peer, dialed),
+            QuicEvent::Lost { id, cause, .. } => self.on_lost(now, id, cause),
+            QuicEvent::Drained { .. } => {}
+            QuicEvent::Moved { id, path } => {
+                if let Some(&peer) = self.connections.get(&id) {
+                    self.tell(Event::PathChanged { peer, path });
+                }
+            }
+            QuicEvent::StreamOpened { id, .. } => self.accept_streams(now, id),
+            QuicEvent::StreamsAvailable { id, .. } => {
+                if let Some(&peer) = self.connections.get(&id) {
+                    self.flush_control(now, peer);
+                    self.tell(Event::StreamsReady { peer });
+                }
+            }
+            QuicEvent::Readable { id, stream } if self.is_control(id, stream) => self.read_control(now, id),
+            QuicEvent::Readable { id, stream } => {
+                self.tell(Event::Readable { stream: Stream { connection: id, id: stream } })
+            }
+            QuicEvent::Writable { id, stream } if self.is_control(id, stream) => {
+                if let Some(&peer) = self.connections.get(&id) {
+                    self.flush_control(now, peer);
+                }
+            }
+            QuicEvent::Writable { id, stream } => {
+                self.streams.mark_dirty(Stream { connection: id, id: stream })
+            }
+            QuicEvent::Finished { id, stream } => self.on_delivered(id, stream),
+            QuicEvent::Stopped { id, stream, code } => self.on_stopped(id, stream, code),
+            QuicEvent::DatagramReceived { id } => {
+                if let Some(&peer) = self.connections.get(&id) {
+                    self.tell(Event::DatagramReceived { peer });
+                }
+            }
+            QuicEvent::DatagramsWritable { .. } => {}
+        }
+    }
+
+    fn on_lost(&mut self, now: Instant, id: ConnectionId, cause: Cause) {
+        let Some(peer) = self.connections.remove(&id) else { return };
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        if entry.link.as_ref().is_some_and(|link| link.connection == id) {
+            return self.on_link_lost(now, peer, lost_cause(cause));
+        }
+        if let Some(attempt) = entry.attempt.as_mut().filter(|attempt| attempt.connection == Some(id)) {
+            attempt.connection = None;
+            self.fail(now, peer, connect_error(cause));
+        }
+    }
+
+    fn on_delivered(&mut self, connection: ConnectionId, id: StreamId) {
+        let stream = Stream { connection, id };
+        if let Ok(state) = self.streams.get_mut(stream) {
+            state.sending = Sending::Delivered;
+            self.tell(Event::Writable { stream });
+        }
+    }
+
+    fn on_stopped(&mut self, connection: ConnectionId, id: StreamId, code: u64) {
+        let stream = Stream { connection, id };
+        if let Ok(state) = self.streams.get_mut(stream) {
+            state.sending = Sending::Closed(Error::Abandoned(code));
+            self.tell(Event::Writable { stream });
+        }
+    }
+
+    /// Hands queued bytes of streams to QUIC, in pieces as large as they are. Runs when the owner
+    /// begins to drain, so that many small messages share a write.
+    pub(crate) fn flush(&mut self, now: Instant) {
+        while let Some(stream) = self.streams.next_dirty() {
+            self.flush_stream(now, stream);
+        }
+    }
+
+    fn flush_stream(&mut self, now: Instant, stream: Stream) {
+        let buffer_max = self.config.limits.stream_buffer_max;
+        let quic = &mut self.children.quic;
+        let Ok(state) = self.streams.get_mut(stream) else { return };
+        let finishing = matches!(state.sending, Sending::Finishing(_));
+        let (Sending::Open(out) | Sending::Finishing(out)) = &mut state.sending else { return };
+        let mut failed = false;
+        while out.pending() > 0 {
+            let mut chunk = [out.take()];
+            if quic.write(now, stream.connection, stream.id, &mut chunk).is_err() {
+                failed = true;
+                break;
+            }
+            let [rest] = chunk;
+            if !rest.is_empty() {
+                out.put_back(rest);
+                break;
+            }
+        }
+        let roomy = out.refused && out.pending() <= buffer_max / 2;
+        if roomy || failed {
+            out.refused = false;
+        }
+        if failed {
+            state.sending = Sending::Closed(Error::Abandoned(0));
+        } else if finishing && state.pending() == 0 {
+            // The end is marked; a stream that is gone already has told why by its own event.
+            let _ = quic.finish(now, stream.connection, stream.id);
+            state.sending = Sending::Finished;
+        }
+        if roomy || failed {
+            self.tell(Event::Writable { stream });
+        }
+    }
+
+    /// The next chunk of a stream: rescued bytes first, then QUIC's.
+    pub(crate) fn next_chunk(
+        &mut self,
+        now: Instant,
+        stream: Stream,
+        max: usize,
+    ) -> Result<Option<bytes::Bytes>, Error> {
+        let state = self.streams.get_mut(stream)?;
+        let incoming = match &mut state.receiving {
+            Receiving::Open(incoming) => incoming,
+            Receiving::Closed(error) => return Err(error.clone()),
+        };
+        if let Some(mut chunk) = incoming.rescued.pop_front() {
+            if chunk.len() > max {
+                incoming.rescued.push_front(chunk.split_off(max));
+            }
+            return Ok(Some(chunk));
+        }
+        let end = match &incoming.end {
+            Some(end) => end.clone(),
+            None => match self.children.quic.read(now, stream.connection, stream.id, max) {
+                Ok(Some(chunk)) if chunk.is_empty() => Error::Finished,
+                Ok(chunk) => return Ok(chunk),
+                Err(error) => stream_error(error),
+            },
+        };
+        state.receiving = Receiving::Closed(end.clone());
+        Err(end)
+    }
+}
+
+pub(crate) fn stream_error(error: gimlet_quic::StreamError) -> Error {
+    use gimlet_quic::StreamError as E;
+    match error {
+        E::Stopped(code) | E::Reset(code) => Error::Abandoned(code),
+        E::WrongDirection => Error::AlreadyFinished,
+        other => Error::Lost(LostCause::Broken(other.to_string())),
+    }
+}
+
+fn lost_cause(cause: Cause) -> LostCause {
+    match cause {
+        Cause::Closed { code, reason } => {
+            LostCause::ClosedByPeer { code, reason: String::from_utf8_lossy(&reason).into_owned() }
+        }
+        Cause::TimedOut => LostCause::TimedOut,
+        other => LostCause::Broken(other.to_string()),
+    }
+}
+
+fn connect_error(cause: Cause) -> ConnectError {
+    match cause {
+        Cause::WrongPeer => ConnectError::WrongPeer,
+        Cause::TimedOut => ConnectError::HandshakeTimeout,
+        other => ConnectError::Handshake(other.to_string()),
+    }
+}

@@ -1,0 +1,134 @@
+//! The state graphs of a node: legal transitions live here and nowhere else.
+//!
+//! An *attempt* tries to reach a peer; a *link* is an authenticated connection to it. A peer may have
+//! both: a new attempt while an old link is still up replaces the link when it succeeds.
+//!
+//! ```text
+//!  attempt                                            link
+//!  ┌────────────────┐ introducer ┌─────────────┐      ┌────────────┐ hello ┌──────┐
+//!  │ AwaitIntroducer├───────────►│ AwaitAnswer │      │ AwaitHello ├──────►│ Open │
+//!  └────────────────┘            └──────┬──────┘      └─────┬──────┘       └──┬───┘
+//!                                answer │                   │ close           │ close
+//!  offer received ───────────────►┌─────▼─────┐             │        ┌────────▼──────┐
+//!                                 │ AwaitPath │             └───────►│ AwaitDelivery │
+//!                                 └─────┬─────┘                      └───────────────┘
+//!                           path valid  │
+//!  dial a ticket ──►┌───────────────────▼┐ connected
+//!                   │ AwaitConnection    ├───────────► (becomes a link)
+//!                   └────────────────────┘
+//! ```
+
+/// What an attempt to reach a peer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AttemptState {
+    /// No introducer is connected yet.
+    AwaitIntroducer,
+    /// Our offer is on its way; the peer's answer is not here.
+    AwaitAnswer,
+    /// Candidates are being checked.
+    AwaitPath,
+    /// A path is valid, or the address was known: the QUIC handshake runs.
+    AwaitConnection,
+}
+
+/// What moves an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AttemptStep {
+    /// An introducer took our offer.
+    Offered,
+    /// The introducer could not deliver; another one may.
+    IntroducerLost,
+    /// The peer's description is here.
+    Described,
+    /// Our own check succeeded on some path.
+    PathValid,
+}
+
+impl AttemptState {
+    /// The next state; `None` if the step means nothing here.
+    pub(crate) const fn next(self, step: AttemptStep) -> Option<AttemptState> {
+        use AttemptState as S;
+        match (self, step) {
+            (S::AwaitIntroducer, AttemptStep::Offered) => Some(S::AwaitAnswer),
+            (S::AwaitAnswer, AttemptStep::IntroducerLost) => Some(S::AwaitIntroducer),
+            (S::AwaitAnswer, AttemptStep::Described) => Some(S::AwaitPath),
+            (S::AwaitPath, AttemptStep::PathValid) => Some(S::AwaitConnection),
+            (
+                S::AwaitIntroducer,
+                AttemptStep::Described | AttemptStep::PathValid | AttemptStep::IntroducerLost,
+            )
+            | (S::AwaitAnswer, AttemptStep::Offered | AttemptStep::PathValid)
+            | (S::AwaitPath, AttemptStep::Offered | AttemptStep::IntroducerLost | AttemptStep::Described)
+            | (S::AwaitConnection, _) => None,
+        }
+    }
+}
+
+/// What a link waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum LinkState {
+    /// The connection is authenticated; the peer's hello is not here.
+    AwaitHello,
+    /// In use.
+    Open,
+    /// Closing: what was accepted is still being delivered.
+    AwaitDelivery,
+}
+
+/// What moves a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LinkStep {
+    /// An acceptable hello arrived.
+    Hello,
+    /// The application closes.
+    Close,
+}
+
+impl LinkState {
+    /// The next state; `None` if the step means nothing here.
+    pub(crate) const fn next(self, step: LinkStep) -> Option<LinkState> {
+        use LinkState as S;
+        match (self, step) {
+            (S::AwaitHello, LinkStep::Hello) => Some(S::Open),
+            (S::AwaitHello | S::Open, LinkStep::Close) => Some(S::AwaitDelivery),
+            (S::Open | S::AwaitDelivery, LinkStep::Hello) | (S::AwaitDelivery, LinkStep::Close) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The whole graph as text: a new edge shows up in review.
+    #[test]
+    fn the_transition_tables_are_the_ones_drawn_above() {
+        use AttemptState as A;
+        use AttemptStep as T;
+        let mut table = String::new();
+        for state in [A::AwaitIntroducer, A::AwaitAnswer, A::AwaitPath, A::AwaitConnection] {
+            for step in [T::Offered, T::IntroducerLost, T::Described, T::PathValid] {
+                if let Some(next) = state.next(step) {
+                    table += &format!("{state:?} --{step:?}--> {next:?}\n");
+                }
+            }
+        }
+        for state in [LinkState::AwaitHello, LinkState::Open, LinkState::AwaitDelivery] {
+            for step in [LinkStep::Hello, LinkStep::Close] {
+                if let Some(next) = state.next(step) {
+                    table += &format!("{state:?} --{step:?}--> {next:?}\n");
+                }
+            }
+        }
+        assert_eq!(
+            table,
+            "AwaitIntroducer --Offered--> AwaitAnswer\n\
+             AwaitAnswer --IntroducerLost--> AwaitIntroducer\n\
+             AwaitAnswer --Described--> AwaitPath\n\
+             AwaitPath --PathValid--> AwaitConnection\n\
+             AwaitHello --Hello--> Open\n\
+             AwaitHello --Close--> AwaitDelivery\n\
+             Open --Close--> AwaitDelivery\n"
+        );
+    }
+}

@@ -1,0 +1,265 @@
+//! Application streams: messages or bytes, coalesced on the way out, never lost on the way in.
+
+use alloc::collections::{BTreeMap, VecDeque};
+
+use bytes::{Bytes, BytesMut};
+use gimlet_frame::{Decoder, Encoder};
+use gimlet_machine::{Direction, Queue};
+use gimlet_quic::{ConnectionId, StreamId};
+
+use crate::error::{Error, LostCause};
+
+/// Streams of ended connections kept for reading what had already arrived; beyond, the oldest is
+/// forgotten.
+pub const ENDED_STREAMS_MAX: usize = 1_024;
+
+/// Names one stream to one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stream {
+    pub(crate) connection: ConnectionId,
+    pub(crate) id: StreamId,
+}
+
+/// Both halves of a stream as the application sees them.
+#[derive(Debug)]
+pub(crate) struct StreamState {
+    pub(crate) sending: Sending,
+    pub(crate) receiving: Receiving,
+}
+
+/// Our half.
+#[derive(Debug)]
+pub(crate) enum Sending {
+    /// Taking bytes.
+    Open(Outgoing),
+    /// No more bytes are taken; what is queued still leaves.
+    Finishing(Outgoing),
+    /// Everything was handed to QUIC and the end was marked.
+    Finished,
+    /// The peer acknowledged everything.
+    Delivered,
+    /// This direction does not exist, or ended early.
+    Closed(Error),
+}
+
+/// Bytes on their way to QUIC.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    encoder: Encoder,
+    raw: BytesMut,
+    /// The application was told "not now" and waits for room.
+    pub(crate) refused: bool,
+    /// It is in the list of streams to flush.
+    pub(crate) dirty: bool,
+}
+
+/// The peer's half.
+#[derive(Debug)]
+pub(crate) enum Receiving {
+    /// Bytes may come.
+    Open(Incoming),
+    /// This direction does not exist, or everything was read.
+    Closed(Error),
+}
+
+/// Bytes on their way to the application.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    pub(crate) decoder: Decoder,
+    /// Chunks taken out of QUIC because the connection ended.
+    pub(crate) rescued: VecDeque<Bytes>,
+    /// How the stream ends after `rescued`; `None` while the connection lives.
+    pub(crate) end: Option<Error>,
+}
+
+impl StreamState {
+    /// A stream that we opened, or that the peer did.
+    pub(crate) fn new(direction: Direction, ours: bool, message_max: usize) -> Self {
+        let both = direction == Direction::Bidirectional;
+        let sending = if both || ours {
+            Sending::Open(Outgoing::new(message_max))
+        } else {
+            Sending::Closed(Error::AlreadyFinished)
+        };
+        let receiving = if both || !ours {
+            Receiving::Open(Incoming {
+                decoder: Decoder::new(message_max),
+                rescued: VecDeque::new(),
+                end: None,
+            })
+        } else {
+            Receiving::Closed(Error::Finished)
+        };
+        Self { sending, receiving }
+    }
+
+    /// Whether neither half has anything left to do.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.sending, Sending::Delivered | Sending::Closed(_))
+            && matches!(self.receiving, Receiving::Closed(_))
+    }
+
+    /// Bytes accepted from the application that QUIC does not have yet.
+    pub(crate) fn pending(&self) -> usize {
+        match &self.sending {
+            Sending::Open(out) | Sending::Finishing(out) => out.pending(),
+            Sending::Finished | Sending::Delivered | Sending::Closed(_) => 0,
+        }
+    }
+}
+
+impl Outgoing {
+    pub(crate) fn new(message_max: usize) -> Self {
+        Self { encoder: Encoder::new(message_max), raw: BytesMut::new(), refused: false, dirty: false }
+    }
+
+    /// Bytes queued here.
+    pub(crate) fn pending(&self) -> usize {
+        self.encoder.pending() + self.raw.len()
+    }
+
+    /// Queues one message; `Ok(false)` when the queue is full.
+    pub(crate) fn push_message(&mut self, message: &[u8], buffer_max: usize) -> Result<bool, Error> {
+        let pending = self.pending();
+        if pending > 0 && pending + message.len() > buffer_max {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.encoder.push(message).map_err(|error| Error::Framing(error.to_string()))?;
+        Ok(true)
+    }
+
+    /// Queues some bytes; 0 when the queue is full.
+    pub(crate) fn push_bytes(&mut self, bytes: &[u8], buffer_max: usize) -> usize {
+        let room = buffer_max.saturating_sub(self.pending()).min(bytes.len());
+        self.raw.extend_from_slice(&bytes[..room]);
+        self.refused |= room < bytes.len();
+        room
+    }
+
+    /// The next piece for QUIC; empty when there is none.
+    pub(crate) fn take(&mut self) -> Bytes {
+        if self.encoder.pending() > 0 { self.encoder.take() } else { self.raw.split().freeze() }
+    }
+
+    /// Puts back what QUIC did not take.
+    pub(crate) fn put_back(&mut self, rest: Bytes) {
+        self.encoder.put_back(rest);
+    }
+}
+
+/// All application streams of a node.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    states: BTreeMap<Stream, StreamState>,
+    /// Streams with bytes to hand to QUIC, each once.
+    dirty: VecDeque<Stream>,
+    /// Streams whose connection ended, oldest first.
+    ended: Queue<Stream>,
+}
+
+impl Streams {
+    pub(crate) fn new() -> Self {
+        Self { states: BTreeMap::new(), dirty: VecDeque::new(), ended: Queue::new(ENDED_STREAMS_MAX) }
+    }
+
+    pub(crate) fn insert(&mut self, stream: Stream, state: StreamState) {
+        let clash = self.states.insert(stream, state);
+        debug_assert!(clash.is_none(), "QUIC never reuses a stream id");
+    }
+
+    pub(crate) fn get(&self, stream: Stream) -> Result<&StreamState, Error> {
+        self.states.get(&stream).ok_or(Error::UnknownStream)
+    }
+
+    pub(crate) fn get_mut(&mut self, stream: Stream) -> Result<&mut StreamState, Error> {
+        self.states.get_mut(&stream).ok_or(Error::UnknownStream)
+    }
+
+    pub(crate) fn remove(&mut self, stream: Stream) {
+        self.states.remove(&stream);
+    }
+
+    /// Our half of `stream`, if it still takes bytes.
+    pub(crate) fn outgoing(&mut self, stream: Stream) -> Result<&mut Outgoing, Error> {
+        match &mut self.get_mut(stream)?.sending {
+            Sending::Open(out) => Ok(out),
+            Sending::Finishing(_) | Sending::Finished | Sending::Delivered => Err(Error::AlreadyFinished),
+            Sending::Closed(error) => Err(error.clone()),
+        }
+    }
+
+    /// Notes that `stream` has something for QUIC.
+    pub(crate) fn mark_dirty(&mut self, stream: Stream) {
+        let Some(state) = self.states.get_mut(&stream) else { return };
+        if let Sending::Open(out) | Sending::Finishing(out) = &mut state.sending
+            && !core::mem::replace(&mut out.dirty, true)
+        {
+            self.dirty.push_back(stream);
+        }
+    }
+
+    /// Whether any stream has something for QUIC.
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The next stream to flush; its mark is cleared.
+    pub(crate) fn next_dirty(&mut self) -> Option<Stream> {
+        let stream = self.dirty.pop_front()?;
+        if let Some(StreamState { sending: Sending::Open(out) | Sending::Finishing(out), .. }) =
+            self.states.get_mut(&stream)
+        {
+            out.dirty = false;
+        }
+        Some(stream)
+    }
+
+    /// The streams of one connection, in order.
+    pub(crate) fn of(&self, connection: ConnectionId) -> Vec<Stream> {
+        // Ids of a connection are adjacent in the map's order, which starts with the connection.
+        self.states
+            .range(first(connection)..)
+            .map(|(stream, _)| *stream)
+            .take_while(|stream| stream.connection == connection)
+            .collect()
+    }
+
+    /// Whether any stream of `connection` holds bytes that QUIC does not have.
+    pub(crate) fn has_pending(&self, connection: ConnectionId) -> bool {
+        self.states
+            .range(first(connection)..)
+            .take_while(|(stream, _)| stream.connection == connection)
+            .any(|(_, state)| state.pending() > 0)
+    }
+
+    /// The connection under `stream` ended with `cause`; `rescued` is what had arrived and
+    /// `finished` whether that includes the end.
+    pub(crate) fn end(&mut self, stream: Stream, cause: &LostCause, rescued: Vec<Bytes>, finished: bool) {
+        let Some(state) = self.states.get_mut(&stream) else { return };
+        let lost = Error::Lost(cause.clone());
+        if let Sending::Open(_) | Sending::Finishing(_) | Sending::Finished = &state.sending {
+            state.sending = Sending::Closed(lost.clone());
+        }
+        if let Receiving::Open(incoming) = &mut state.receiving {
+            incoming.rescued.extend(rescued);
+            incoming.end = Some(if finished { Error::Finished } else { lost });
+        }
+        if let Some(forgotten) = self.ended.push_evicting(stream) {
+            self.states.remove(&forgotten);
+        }
+    }
+
+    /// Forgets `stream` if both halves are over.
+    pub(crate) fn forget_if_over(&mut self, stream: Stream) {
+        if self.states.get(&stream).is_some_and(StreamState::is_over) {
+            self.states.remove(&stream);
+        }
+    }
+}
+
+/// The smallest name that a stream of `connection` can have.
+fn first(connection: ConnectionId) -> Stream {
+    const ZERO: StreamId = StreamId::from_u64(0).unwrap();
+    Stream { connection, id: ZERO }
+}

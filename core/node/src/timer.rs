@@ -1,0 +1,27 @@
+//! The node's own timers; its children keep theirs.
+
+use gimlet_machine::{PeerId, Timer as Named};
+
+/// What the node itself waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    /// An attempt has taken too long.
+    Attempt(PeerId),
+    /// A lost or failed peer is tried again.
+    Retry(PeerId),
+    /// A close has waited long enough for acknowledgements.
+    Close(PeerId),
+    /// The handshake is done, but the peer has not said hello.
+    Hello(PeerId),
+}
+
+impl Named for Timer {
+    fn why(self) -> &'static str {
+        match self {
+            Timer::Attempt(_) => "attempt",
+            Timer::Retry(_) => "retry",
+            Timer::Close(_) => "close",
+            Timer::Hello(_) => "hello",
+        }
+    }
+}
