@@ -3,6 +3,7 @@
 //! Input: the datagram. It is read as it is, and once more as the attributes of a message whose
 //! header and checksum are right, because no fuzzer guesses a CRC.
 
+mod machines;
 mod seeds;
 
 use std::hint::black_box;
@@ -18,7 +19,8 @@ use crate::tape::Tape;
 use crate::target::bounded;
 
 /// A plain walk over the bytes sees what the parser sees; what is written back reads the same, is
-/// authentic under its key and no other, and stops being so with any bit of it changed.
+/// authentic under its key and no other, and stops being so with any bit of it changed. A server and a
+/// client that get it keep their promises.
 pub fn stun_message(data: &[u8]) {
     check(data, |_| {});
 }
@@ -35,6 +37,8 @@ fn check(data: &[u8], tamper: impl Fn(&mut Vec<u8>)) {
 }
 
 fn datagram(bytes: &[u8], tamper: impl Fn(&mut Vec<u8>)) {
+    machines::server(bytes);
+    machines::client(bytes);
     let expected = walk(bytes);
     let Ok(message) = Message::parse(bytes) else {
         // The two length rules for signatures are the parser's alone.
@@ -128,9 +132,13 @@ fn read_everything(message: &Message<'_>) {
     assert_eq!(message.has_integrity(), message.integrity_algorithm().is_some());
 }
 
+/// Whether attributes of this type sign or seal a message.
+fn signs(kind: u16) -> bool {
+    matches!(kind, MESSAGE_INTEGRITY | MESSAGE_INTEGRITY_SHA256 | FINGERPRINT)
+}
+
 /// Writes the ordinary attributes back with a signature and a checksum of our own.
 fn write_back(message: &Message<'_>, tamper: impl Fn(&mut Vec<u8>)) {
-    let signs = |kind: u16| matches!(kind, MESSAGE_INTEGRITY | MESSAGE_INTEGRITY_SHA256 | FINGERPRINT);
     let ordinary: Vec<_> = message.attributes().filter(|attribute| !signs(attribute.kind)).collect();
     if ordinary.len() + 2 > ATTRIBUTES_MAX {
         return;
