@@ -59,21 +59,32 @@ impl Outbox {
     /// Offers everything to the sockets. Returns the index of the full socket that stopped it, if one
     /// did: call again when that one is writable, or at [`Outbox::deadline`].
     pub fn flush(&mut self, sockets: &mut Sockets, now: Instant) -> Option<usize> {
-        while self.start < self.end {
-            let slot = &mut self.slots[self.start];
-            let Some(transmit) = slot.transmit else { unreachable!("a written slot has a transmit") };
-            if let Err(Blocked { sent }) = sockets.send(&transmit, &slot.bytes) {
-                slot.bytes.drain(..sent);
-                let since = *self.blocked_since.get_or_insert(now);
-                if sent > 0 {
-                    self.blocked_since = Some(now);
-                } else if now >= since + OUTBOX_BLOCKED_MAX {
-                    self.dropped += 1;
-                    self.advance();
-                    continue;
-                }
-                return sockets.index_of(transmit.path.local);
+        let blocked = self.flush_into(now, |transmit, bytes| sockets.send(transmit, bytes))?;
+        sockets.index_of(blocked.local)
+    }
+
+    /// Offers everything to `send`; returns the path that a full socket blocks.
+    fn flush_into(
+        &mut self,
+        now: Instant,
+        mut send: impl FnMut(&Transmit<FourTuple>, &[u8]) -> Result<(), Blocked>,
+    ) -> Option<FourTuple> {
+        while let Some(Slot { bytes, transmit: Some(transmit) }) = self.slots[..self.end].get_mut(self.start)
+        {
+            let Err(Blocked { sent }) = send(transmit, bytes) else {
+                self.advance();
+                continue;
+            };
+            bytes.drain(..sent);
+            let since = match self.blocked_since {
+                Some(since) if sent == 0 => since,
+                Some(_) | None => now,
+            };
+            if now < since + OUTBOX_BLOCKED_MAX {
+                self.blocked_since = Some(since);
+                return Some(transmit.path);
             }
+            self.dropped += 1;
             self.advance();
         }
         None
@@ -138,5 +149,35 @@ mod tests {
                 assert_eq!(bytes[..2], [round, half]);
             }
         }
+    }
+    #[test]
+    fn a_full_socket_holds_back_the_rest_and_is_given_up_when_it_stays_full() {
+        let path = |port| FourTuple::new(([127, 0, 0, 1], port).into(), ([127, 0, 0, 1], 9).into());
+        let (mut outbox, mut out) = (Outbox::new(3), Vec::new());
+        for port in 1..=3 {
+            write(&mut outbox, path(port), b"abcd");
+        }
+        // The first socket takes half of a train, then nothing.
+        let mut stuck =
+            |transmit: &Transmit<FourTuple>, bytes: &[u8]| match (transmit.path.local.port(), bytes) {
+                (1, b"abcd") => Err(Blocked { sent: 2 }),
+                (1, rest) => {
+                    assert_eq!(rest, b"cd");
+                    Err(Blocked { sent: 0 })
+                }
+                (port, bytes) => {
+                    out.push((port, bytes.to_vec()));
+                    Ok(())
+                }
+            };
+        let start = Instant::from_millis(100);
+        let late = start + OUTBOX_BLOCKED_MAX;
+        assert_eq!(outbox.flush_into(start, &mut stuck), Some(path(1)));
+        assert_eq!(outbox.deadline().map(|deadline| deadline.at), Some(late));
+        assert_eq!(outbox.flush_into(late - Duration::from_nanos(1), &mut stuck), Some(path(1)));
+        assert!(outbox.is_full() && outbox.dropped() == 0);
+        assert_eq!(outbox.flush_into(late, &mut stuck), None);
+        assert_eq!(out, [(2, b"abcd".to_vec()), (3, b"abcd".to_vec())]);
+        assert_eq!((outbox.dropped(), outbox.is_empty(), outbox.deadline()), (1, true, None));
     }
 }
