@@ -35,7 +35,8 @@ pub struct Config {
 #[non_exhaustive]
 pub struct Limits {
     /// Connections of all kinds. On overflow `dial` and `expect` fail, and strangers are refused
-    /// with `CONNECTION_REFUSED` (RFC 9000 §5.2.2). Default 4,096.
+    /// with `CONNECTION_REFUSED` (RFC 9000 §5.2.2). Each may hold `connection_window`, `send_window` and
+    /// twice `datagram_buffer` bytes at worst. Default 4,096.
     pub connections_max: usize,
     /// Connections begun by strangers whose handshake is not over. On overflow the oldest is
     /// dropped without a word. Default 256.

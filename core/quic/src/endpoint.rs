@@ -37,6 +37,8 @@ gimlet_machine::counters! {
         undeliverable,
         /// Belongs to a connection that does not listen on that path.
         foreign_path,
+        /// Packets on a connection that do not decrypt: forged, damaged, or too late for their keys.
+        undecryptable,
         /// Came from where the peer of a listening connection was never seen, and did not prove
         /// that it moved: forged, replayed or overtaken.
         strayed,
@@ -202,6 +204,11 @@ impl Endpoint {
     /// Our own id: the public key of our identity.
     pub fn peer_id(&self) -> PeerId {
         self.engine.tls.ourselves()
+    }
+
+    /// Whether datagrams on `path` belong to some connection.
+    pub fn is_admitted(&self, path: &Path) -> bool {
+        !self.table.on_path(path).is_empty()
     }
 
     /// Where connection `id` sends, if anywhere yet.

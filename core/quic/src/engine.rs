@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use aws_lc_rs::{hkdf, hmac};
 use gimlet_machine::{Ecn, PeerId, Rng};
-use quinn_proto::crypto::rustls::QuicServerConfig;
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, ConnectionId, DatagramEvent, EcnCodepoint, Endpoint,
     EndpointConfig, NoneTokenStore, ServerConfig, TransportConfig, ValidationTokenConfig,
@@ -15,6 +14,7 @@ use quinn_proto::{
 use crate::cid::{CidGenerator, CidKey};
 use crate::clock::Clock;
 use crate::tls::{Refusal, SERVER_NAME, Tls};
+use crate::watch::{Failures, Watched};
 use crate::{Config, ConfigError, DialError};
 
 /// The only version that is spoken (RFC 9000).
@@ -29,6 +29,7 @@ pub(crate) struct Engine {
     pub(crate) tls: Tls,
     pub(crate) clock: Clock,
     pub(crate) cids: CidKey,
+    pub(crate) undecryptable: Failures,
     transport: Arc<TransportConfig>,
     /// For strangers: any identity.
     server: ServerConfig,
@@ -57,7 +58,9 @@ impl Engine {
 
         let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&rng.fork("token").bytes::<32>());
         let (any_peer, _) = tls.server(None)?;
-        let mut server = ServerConfig::new(any_peer, Arc::new(token_key));
+        let undecryptable = Failures::default();
+        let any_peer = Watched::new(any_peer, &undecryptable);
+        let mut server = ServerConfig::new(Arc::new(any_peer), Arc::new(token_key));
         let mut tokens = ValidationTokenConfig::default();
         tokens.sent(0);
         server
@@ -65,7 +68,7 @@ impl Engine {
             .validation_token_config(tokens)
             .time_source(Arc::new(clock.wall()));
         let quic = Endpoint::new(Arc::new(endpoint), Some(Arc::new(server.clone())), true, None);
-        Ok(Self { quic, tls, clock, cids, transport, server, rng: rng.fork("dial") })
+        Ok(Self { quic, tls, clock, cids, undecryptable, transport, server, rng: rng.fork("dial") })
     }
 
     /// A connection as the TLS client, to `peer` and nobody else.
@@ -77,7 +80,7 @@ impl Engine {
     ) -> Result<(ConnectionHandle, Connection, Refusal), DialError> {
         let (tls, refusal) = self.tls.client(peer).map_err(|_| DialError::Internal)?;
         let first = ConnectionId::new(&self.rng.bytes::<FIRST_CID_LEN>());
-        let mut config = ClientConfig::new(tls);
+        let mut config = ClientConfig::new(Arc::new(Watched::new(tls, &self.undecryptable)));
         config
             .transport_config(Arc::clone(&self.transport))
             .token_store(Arc::new(NoneTokenStore))
@@ -91,9 +94,9 @@ impl Engine {
     /// How to accept `peer` and nobody else. The paths are the owner's, so quinn-proto must not
     /// migrate.
     pub(crate) fn server_for(&self, peer: PeerId) -> Result<(Arc<ServerConfig>, Refusal), ConfigError> {
-        let (tls, refusal): (Arc<QuicServerConfig>, _) = self.tls.server(Some(peer))?;
+        let (tls, refusal) = self.tls.server(Some(peer))?;
         let mut server = self.server.clone();
-        server.crypto = tls;
+        server.crypto = Arc::new(Watched::new(tls, &self.undecryptable));
         server.migration(false);
         Ok((Arc::new(server), refusal))
     }

@@ -122,6 +122,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod watch;
 
 pub use config::{Config, Limits, Transport};
 pub use endpoint::{Endpoint, EndpointCounters, PathMtu};

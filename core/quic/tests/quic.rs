@@ -10,5 +10,7 @@ mod handshake;
 mod hostile;
 #[path = "quic/paths.rs"]
 mod paths;
+#[path = "quic/seeded.rs"]
+mod seeded;
 #[path = "quic/streams.rs"]
 mod streams;

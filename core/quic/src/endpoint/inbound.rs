@@ -122,6 +122,7 @@ impl Endpoint {
         if let Some(link) = self.table.get_mut(id).and_then(|session| session.link.as_mut()) {
             link.connection.handle_event(event);
         }
+        self.counters.undecryptable = self.engine.undecryptable.count();
         self.settle(seen.now, id);
         if known.is_none() && self.path(id) != Some(seen.path) {
             self.counters.strayed += 1;

@@ -163,3 +163,9 @@ fn a_buffer_too_small_for_a_packet_gets_none_and_loses_none() {
     let mut large = Buf::new(&mut storage).with_limit(1_500);
     assert!(world.on(0, |e, _| e.poll_transmit(now, &mut large)).is_some());
 }
+
+#[test]
+fn an_endpoint_may_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<gimlet_quic::Endpoint>();
+}

@@ -64,6 +64,24 @@ fn noise_on_the_path_of_a_connection_does_not_disturb_it() {
 }
 
 #[test]
+fn forgeries_on_the_path_of_a_connection_are_counted() {
+    let mut world = World::new(69);
+    let ids = world.connect();
+    world.run_for(Duration::from_secs(1));
+    world.send_stream(0, ids.0, Direction::Unidirectional, b"x");
+    world.log.clear();
+    world.drain();
+    let (_, mut forged) = world.log[0].clone();
+    *forged.last_mut().unwrap() ^= 1;
+    for _ in 0..5 {
+        world.inject(1, path(B, A), &forged);
+    }
+    assert_eq!(world.nodes[1].inner().counters().undecryptable, 5);
+    world.run_for(Duration::from_secs(1));
+    assert!(world.events[1].iter().any(|event| matches!(event, Event::StreamOpened { .. })));
+}
+
+#[test]
 fn flipped_bits_and_truncation_are_survived() {
     let mut world = World::new(62);
     let ids = world.connect_stranger();

@@ -198,6 +198,25 @@ fn busy_connections_take_turns() {
     assert!(first.contains(&true) && first.contains(&false), "{first:?}");
 }
 
+#[test]
+fn bulk_leaves_in_trains_no_longer_than_the_driver_allows() {
+    let mut world = World::new(30);
+    let ids = world.connect();
+    world.transfer(ids, 1_000_000, |_, _| {});
+    assert_eq!(world.longest_train, 10);
+}
+
+#[test]
+fn marks_of_congestion_are_heard_and_slow_the_sender_down() {
+    let run = |congested| {
+        let mut world = World::new(31);
+        let ids = world.connect();
+        world.wire.congested = congested;
+        world.transfer(ids, 1_000_000, |_, _| {})
+    };
+    assert!(run(true) > 2 * run(false));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
@@ -215,7 +234,7 @@ proptest! {
             loss_per_million: loss,
             duplicate_per_million: duplicate,
             jitter: Duration::from_millis(jitter_ms),
-            mtu: 0,
+            ..Wire::default()
         };
         let ids = world.connect();
         world.transfer(ids, total, |_, _| {});

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gimlet_machine::{Buf, Bytes, Direction, FourTuple, Input, Instant, Machine, Path, PeerId, Rng, Verdict};
+use gimlet_machine::{
+    Buf, Bytes, Direction, Ecn, FourTuple, Input, Instant, Machine, Path, PeerId, Rng, Verdict,
+};
 use gimlet_quic::{Config, ConnectionId, Endpoint, Event, PathMtu, StreamId};
 use gimlet_testkit::Checked;
 
@@ -17,6 +19,7 @@ pub(crate) struct Packet {
     pub(crate) number: u64,
     /// The receiver's name of the path.
     pub(crate) path: Path,
+    pub(crate) ecn: Ecn,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -26,6 +29,8 @@ pub(crate) struct Wire {
     pub(crate) loss_per_million: u32,
     pub(crate) duplicate_per_million: u32,
     pub(crate) jitter: Duration,
+    /// Marks packets that may be marked (RFC 3168 §5).
+    pub(crate) congested: bool,
     /// Larger packets vanish; 0: none do.
     pub(crate) mtu: usize,
 }
@@ -40,6 +45,8 @@ pub(crate) struct World {
     pub(crate) owners: BTreeMap<SocketAddr, usize>,
     /// Where a NAT shows whom: inside address to outside address.
     pub(crate) nat: BTreeMap<SocketAddr, SocketAddr>,
+    /// How many datagrams the longest train had.
+    pub(crate) longest_train: usize,
     /// Everything that was sent, with the sender's name of the path.
     pub(crate) log: Vec<(Path, Vec<u8>)>,
     rng: Rng,
@@ -92,6 +99,7 @@ impl World {
             delay: Duration::from_millis(10),
             owners: [(addr(A), 0), (addr(B), 1), (addr(B2), 1), (addr(C), 2)].into(),
             nat: BTreeMap::new(),
+            longest_train: 0,
             log: Vec::new(),
             rng: Rng::from_u64(seed).fork("wire"),
             flying: BinaryHeap::new(),
@@ -166,8 +174,10 @@ impl World {
                 let mut buf = Buf::new(&mut self.storage).with_segments_max(10);
                 let Some(transmit) = self.nodes[node].poll_transmit(self.now, &mut buf) else { break };
                 let bytes = self.storage.clone();
+                let train = transmit.segment.map_or(1, |size| bytes.len().div_ceil(usize::from(size)));
+                self.longest_train = self.longest_train.max(train);
                 for datagram in bytes.chunks(transmit.segment.map_or(bytes.len(), usize::from)) {
-                    self.send(transmit.path, datagram);
+                    self.send(transmit.path, transmit.ecn, datagram);
                 }
             }
             while let Some(event) = self.nodes[node].poll_event() {
@@ -176,7 +186,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, path: Path, bytes: &[u8]) {
+    fn send(&mut self, path: Path, ecn: Ecn, bytes: &[u8]) {
         self.log.push((path, bytes.to_vec()));
         let copies = 1 + u32::from(self.rng.chance(self.wire.duplicate_per_million));
         for _ in 0..copies {
@@ -190,12 +200,13 @@ impl World {
             let arrives = Path::Direct(FourTuple::new(remote, seen_as));
             let at = self.now + self.delay + Duration::from_nanos(jitter);
             let number = self.log.len() as u64;
-            self.flying.push(Reverse(Packet { at, number, path: arrives, bytes: bytes.to_vec() }));
+            self.flying.push(Reverse(Packet { at, number, path: arrives, ecn, bytes: bytes.to_vec() }));
         }
     }
 
     fn deliver(&mut self, packet: Packet) {
-        let Packet { path, bytes, .. } = packet;
+        let Packet { path, ecn, mut bytes, .. } = packet;
+        let ecn = if self.wire.congested && ecn != Ecn::NotEct { Ecn::Ce } else { ecn };
         let FourTuple { local: to, remote } = path.on_wire();
         let inside = self.nat.iter().find(|(_, outside)| **outside == to).map(|(inside, _)| *inside);
         let behind_nat = self.nat.contains_key(&to);
@@ -204,7 +215,8 @@ impl World {
         let Some(owner) = self.owners.get(&to).copied().filter(|_| inside.is_some() || !behind_nat) else {
             return;
         };
-        self.inject(owner, Path::Direct(FourTuple::new(to, remote)), &bytes);
+        let path = Path::Direct(FourTuple::new(to, remote));
+        self.nodes[owner].handle_input(self.now, Input { path, ecn, bytes: &mut bytes });
     }
 
     /// A dials B, who expects it; both know the path.
