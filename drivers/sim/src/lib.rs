@@ -91,6 +91,7 @@ mod link;
 mod nat;
 mod net;
 mod oracle;
+mod packed;
 mod packet;
 #[cfg(test)]
 mod toy;

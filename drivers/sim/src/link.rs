@@ -148,8 +148,7 @@ impl Link {
             return Err(LinkDrop::QueueFull);
         }
         let takes = u128::from(size) * NANOS_PER_BYTE_AT_1_BPS / bits_per_second;
-        let takes = Duration::from_nanos(u64::try_from(takes).unwrap_or(u64::MAX));
-        self.busy_until = self.busy_until.max(now) + takes;
+        self.busy_until = later(self.busy_until.max(now), u64::try_from(takes).unwrap_or(u64::MAX));
         let congested = rate.mark_from.is_some_and(|from| waiting >= u128::from(from));
         let marked = if congested && ecn != Ecn::NotEct { Ecn::Ce } else { ecn };
         Ok((self.busy_until, marked))
@@ -158,19 +157,28 @@ impl Link {
     /// When a packet that departs at `departs` arrives.
     fn arrival(&mut self, departs: Instant) -> Instant {
         let jitter = self.up_to(self.config.jitter);
-        let at = departs + self.config.latency + jitter;
+        let at = later(later(departs, nanos(self.config.latency)), jitter);
         if self.config.reorder.happens(&mut self.rng) {
             // At least a nanosecond late, and not counted as the latest: that is what lets others by.
-            return at + Duration::from_nanos(1) + self.up_to(self.config.reorder_window);
+            return later(later(at, 1), self.up_to(self.config.reorder_window));
         }
         self.last_arrival = self.last_arrival.max(at);
         self.last_arrival
     }
 
-    fn up_to(&mut self, most: Duration) -> Duration {
-        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
-        if most == 0 { Duration::ZERO } else { Duration::from_nanos(self.rng.below(most)) }
+    /// Nanoseconds.
+    fn up_to(&mut self, most: Duration) -> u64 {
+        if most.is_zero() { 0 } else { self.rng.below(nanos(most)) }
     }
+}
+
+/// Cheaper than `Duration::as_nanos`, which is wide; saturates after 584 years.
+fn nanos(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(u64::from(duration.subsec_nanos()))
+}
+
+fn later(at: Instant, nanos: u64) -> Instant {
+    Instant::from_nanos(at.as_nanos().saturating_add(nanos))
 }
 
 #[cfg(test)]

@@ -146,12 +146,12 @@ pub struct Nat {
 
 impl Nat {
     /// A NAT with an empty table. Its dice decide random ports.
-    pub fn new(rng: &Rng, config: NatConfig) -> Self {
+    pub fn new(rng: Rng, config: NatConfig) -> Self {
         assert!(!config.outside.is_empty(), "a NAT needs an outside address");
-        let ports = Ports::new(rng.fork("ports"), config.ports, config.outside.clone());
+        let ports = Ports::new(rng, config.ports, config.outside.clone());
         Self {
             config,
-            table: Table::new(rng.fork("table")),
+            table: Table::default(),
             ports,
             early: BTreeMap::new(),
             events: Queue::new(NAT_EVENTS_MAX),

@@ -7,11 +7,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use gimlet_machine::{Rng, SeededMap};
+use gimlet_machine::Rng;
 
 use crate::link::{Link, LinkConfig};
 use crate::nat::{Nat, NatConfig};
 use crate::oracle::{Edge, direct_path_possible};
+use crate::packed::{Packed, PackedMap};
 
 /// Names a NAT of a [`crate::World`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,19 +54,16 @@ pub(crate) struct Gateway {
 }
 
 /// Realms, gateways, routes and cuts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Net {
     pub(crate) gateways: Vec<Gateway>,
-    owners: SeededMap<(u32, IpAddr), Owner>,
+    /// Keyed by address, tagged with the realm.
+    owners: PackedMap<Packed, Owner>,
     /// (sender, receiver) pairs that packets do not cross.
     cuts: BTreeSet<(u32, u32)>,
 }
 
 impl Net {
-    pub(crate) fn new(mut rng: Rng) -> Self {
-        Self { gateways: Vec::new(), owners: SeededMap::new(&mut rng), cuts: BTreeSet::new() }
-    }
-
     pub(crate) fn add_gateway(
         &mut self,
         rng: &Rng,
@@ -83,7 +81,7 @@ impl Net {
             self.claim(realm, *address, Owner::Nat(id));
         }
         self.gateways.push(Gateway {
-            nat: Nat::new(&rng, config),
+            nat: Nat::new(rng.fork("ports"), config),
             outer,
             uplink: Link::new(rng.fork("uplink"), link),
             downlink: Link::new(rng.fork("downlink"), link),
@@ -109,7 +107,7 @@ impl Net {
 
     fn claim(&mut self, realm: u32, address: IpAddr, owner: Owner) {
         assert!(!address.is_unspecified(), "{owner:?} needs an address that names it, not {address}");
-        let earlier = self.owners.insert((realm, address), owner).unwrap_or(owner);
+        let earlier = self.owners.insert(Packed::address(address, realm), owner).unwrap_or(owner);
         assert_eq!(earlier, owner, "{address} cannot belong to both in the same network");
     }
 
@@ -129,7 +127,7 @@ impl Net {
 
     /// Who has `address` in `realm`.
     pub(crate) fn owner(&self, realm: u32, address: IpAddr) -> Option<Owner> {
-        self.owners.get(&(realm, address)).copied()
+        self.owners.get(&Packed::address(address, realm)).copied()
     }
 
     /// The gateway between `realm`, which is not the internet, and the world.

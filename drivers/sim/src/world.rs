@@ -64,7 +64,7 @@ impl<M: Machine<Path = FourTuple>> World<M> {
             agenda: Agenda::default(),
             flight: Flight::default(),
             hosts: Vec::new(),
-            net: Net::new(rng.fork("net")),
+            net: Net::default(),
             faults: Vec::new(),
             trace: Trace::new(seed),
             happenings: VecDeque::new(),

@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use gimlet_machine::{Arena, Id, Instant, Rng, SeededMap};
+use gimlet_machine::{Arena, Id, Instant};
 
 use super::behaviour::{Filtering, Mapping};
+use crate::packed::{Packed, PackedMap};
 
 /// Filter entries per mapping. Beyond it the one closest to its expiry gives way.
 pub(super) const PERMISSIONS_MAX: usize = 4_096;
 
 /// Which destinations share a mapping.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scope {
     All,
     Address(IpAddr),
@@ -26,6 +27,14 @@ impl Scope {
             Mapping::EndpointIndependent => Scope::All,
             Mapping::AddressDependent => Scope::Address(remote.ip()),
             Mapping::AddressAndPortDependent => Scope::Endpoint(remote),
+        }
+    }
+
+    fn pack(self) -> Packed {
+        match self {
+            Scope::All => Packed::default(),
+            Scope::Address(ip) => Packed::address(ip, 1),
+            Scope::Endpoint(remote) => Packed::endpoint(remote),
         }
     }
 }
@@ -50,22 +59,17 @@ pub(super) struct Row {
 }
 
 /// All rows, reachable from the inside and from the outside.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Table {
     rows: Arena<Row>,
-    by_inside: SeededMap<(SocketAddr, Scope), Id<Row>>,
-    by_outside: SeededMap<SocketAddr, Id<Row>>,
+    by_inside: PackedMap<(Packed, Packed), Id<Row>>,
+    by_outside: PackedMap<Packed, Id<Row>>,
     /// One entry per row, never later than the row's expiry: use moves the expiry, and the entry
     /// follows when its turn comes.
     expiries: BinaryHeap<Reverse<(Instant, Id<Row>)>>,
 }
 
 impl Table {
-    pub(super) fn new(mut rng: Rng) -> Self {
-        let (by_inside, by_outside) = (SeededMap::new(&mut rng), SeededMap::new(&mut rng));
-        Self { rows: Arena::new(), by_inside, by_outside, expiries: BinaryHeap::new() }
-    }
-
     pub(super) fn len(&self) -> usize {
         self.rows.len()
     }
@@ -75,15 +79,15 @@ impl Table {
     }
 
     pub(super) fn find(&self, inside: SocketAddr, scope: Scope) -> Option<Id<Row>> {
-        self.by_inside.get(&(inside, scope)).copied()
+        self.by_inside.get(&(Packed::endpoint(inside), scope.pack())).copied()
     }
 
     pub(super) fn find_outside(&self, outside: SocketAddr) -> Option<Id<Row>> {
-        self.by_outside.get(&outside).copied()
+        self.by_outside.get(&Packed::endpoint(outside)).copied()
     }
 
     pub(super) fn is_taken(&self, outside: SocketAddr) -> bool {
-        self.by_outside.contains(&outside)
+        self.by_outside.contains_key(&Packed::endpoint(outside))
     }
 
     pub(super) fn row(&self, id: Id<Row>) -> &Row {
@@ -98,8 +102,10 @@ impl Table {
         expires: Instant,
     ) -> Id<Row> {
         let id = self.rows.insert(Row { inside, outside, scope, expires, permissions: BTreeMap::new() });
-        let earlier = (self.by_inside.insert((inside, scope), id), self.by_outside.insert(outside, id));
-        assert_eq!(earlier, (None, None), "a mapping is made once");
+        let earlier = self.by_inside.insert((Packed::endpoint(inside), scope.pack()), id);
+        assert_eq!(earlier, None, "a mapping is made once");
+        let earlier = self.by_outside.insert(Packed::endpoint(outside), id);
+        assert_eq!(earlier, None, "an outside endpoint is handed out once");
         self.expiries.push(Reverse((expires, id)));
         id
     }
@@ -184,8 +190,8 @@ impl Table {
     fn pop_head(&mut self) -> Option<Row> {
         let Reverse((_, id)) = self.expiries.pop()?;
         let row = self.rows.remove(id)?;
-        self.by_inside.remove(&(row.inside, row.scope));
-        self.by_outside.remove(&row.outside);
+        self.by_inside.remove(&(Packed::endpoint(row.inside), row.scope.pack()));
+        self.by_outside.remove(&Packed::endpoint(row.outside));
         Some(row)
     }
 }

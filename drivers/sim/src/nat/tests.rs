@@ -25,7 +25,7 @@ fn server() -> SocketAddr {
 }
 
 fn nat(config: NatConfig) -> Nat {
-    Nat::new(&Rng::from_u64(5), config)
+    Nat::new(Rng::from_u64(5), config)
 }
 
 fn kind(kind: NatKind) -> NatConfig {

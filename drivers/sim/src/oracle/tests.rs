@@ -32,7 +32,7 @@ impl Party {
         };
         let rng = Rng::from_u64(9).fork_nth("side", u64::from(nth));
         Self {
-            nat: Nat::new(&rng, config),
+            nat: Nat::new(rng, config),
             socket: SocketAddr::from(([10, 0, 0, nth], 5_000)),
             known: BTreeSet::new(),
         }
