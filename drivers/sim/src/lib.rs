@@ -87,6 +87,7 @@ mod chance;
 mod crypto;
 mod fault;
 mod host;
+mod line;
 mod link;
 mod nat;
 mod net;
@@ -102,6 +103,7 @@ pub use chance::{Chance, NotAChance};
 pub use crypto::seeded_provider;
 pub use fault::Fault;
 pub use host::{HostConfig, HostId, Seat};
+pub use line::{LINE_HELD_MAX, Line, LineCounters};
 pub use link::{Carried, Link, LinkConfig, LinkDrop, Rate};
 pub use nat::{
     EARLY_INBOUND_LIFETIME, EARLY_MAX, EarlyInbound, Expiry, Filtering, Leg, Mapping, NAT_EVENTS_MAX, Nat,

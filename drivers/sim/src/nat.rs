@@ -235,13 +235,12 @@ impl Nat {
     fn map(&mut self, now: Instant, inside: SocketAddr, remote: SocketAddr) -> Result<SocketAddr, Refusal> {
         let Expiry { after, .. } = self.config.expiry;
         let scope = self.scope(now, inside, remote);
-        let id = match self.table.find(inside, scope) {
-            Some(id) => id,
-            None => {
-                let outside = self.allocate(now, inside, remote)?;
-                self.announce_new(inside, outside, remote, scope);
-                self.table.insert(inside, scope, outside, now + after)
-            }
+        let id = if let Some(id) = self.table.find(inside, scope) {
+            id
+        } else {
+            let outside = self.allocate(now, inside, remote)?;
+            self.announce_new(inside, outside, remote, scope);
+            self.table.insert(inside, scope, outside, now + after)
         };
         self.table.use_outbound(now, id, remote, self.config.filtering, after);
         Ok(self.table.row(id).outside)

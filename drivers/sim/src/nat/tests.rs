@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use gimlet_machine::Counters as _;
+use gimlet_machine::{Counters as _, Rng};
+use gimlet_testkit::Checked;
+use proptest::prelude::*;
 
 use super::*;
 
@@ -208,14 +210,13 @@ fn an_early_packet_clashes_even_before_the_first_packet_out() {
 
 #[test]
 fn an_early_packet_gives_the_flow_back_after_half_a_minute() {
-    for (wait, is_moved) in
-        [(EARLY_INBOUND_LIFETIME - Duration::from_nanos(1), true), (EARLY_INBOUND_LIFETIME, false)]
-    {
+    let over = Instant::ZERO + EARLY_INBOUND_LIFETIME;
+    for (now, is_moved) in [(over - Duration::from_nanos(1), true), (over, false)] {
         let mut nat = clashing();
         let peer = at("198.51.100.7:7");
         let usual = out(&mut nat, Instant::ZERO, inside(), server()).unwrap();
         assert!(into(&mut nat, Instant::ZERO, peer, usual).is_err());
-        assert_eq!(out(&mut nat, Instant::ZERO + wait, inside(), peer) != Ok(usual), is_moved);
+        assert_eq!(out(&mut nat, now, inside(), peer) != Ok(usual), is_moved);
     }
 }
 
@@ -331,4 +332,65 @@ fn its_deadline_advances_past_every_timeout() {
             .count();
     }
     assert_eq!((nat.mappings().count(), expired), (0, 10));
+}
+
+proptest! {
+    /// Any traffic at any pace, both sides, every behaviour, tiny limits: the laws hold, whoever is
+    /// let in has a mapping, and no two inside endpoints share an outside one.
+    #[test]
+    fn any_traffic_keeps_the_laws_and_the_table_consistent(
+        behaviour in (0..3usize, 0..3usize, 0..4u8, any::<[bool; 4]>()),
+        packets in prop::collection::vec((any::<bool>(), 0..4u8, 0..4u8, 0..40_000u64), 1..200),
+    ) {
+        let (mapping, filtering, ports, [hairpin, inbound_refresh, takes_tuple, evict]) = behaviour;
+        let ports = match ports {
+            0 => PortAllocation::Preserving,
+            1 => PortAllocation::Sequential { step: 1 },
+            2 => PortAllocation::Random,
+            _ => PortAllocation::Block { first: 2_000, size: 4 },
+        };
+        let mut nat = Checked::new(nat(NatConfig {
+            ports,
+            hairpin,
+            expiry: Expiry { after: TWO_MINUTES, inbound_refresh },
+            early_inbound: if takes_tuple { EarlyInbound::TakesTuple } else { EarlyInbound::Ignored },
+            mappings_max: 6,
+            when_full: if evict { TablePolicy::EvictIdlest } else { TablePolicy::RefuseNew },
+            ..NatConfig::new(OUTSIDE, MAPPINGS[mapping], FILTERINGS[filtering])
+        }));
+        let (mut now, mut storage) = (Instant::ZERO, Vec::new());
+        let mut outsides = vec![SocketAddr::from((OUTSIDE, 5_000))];
+        for (is_outbound, host, peer, wait) in packets {
+            now += Duration::from_millis(wait);
+            let inside = SocketAddr::from(([192, 168, 0, 2 + host / 2], 5_000 + u16::from(host % 2)));
+            let remote = SocketAddr::from(([198, 51, 100, 1 + peer / 2], 7 + u16::from(peer % 2)));
+            let known = outsides[usize::from(host + peer) % outsides.len()];
+            let path = if !is_outbound {
+                Leg { side: Side::Outside, source: remote, destination: known }
+            } else if host == peer {
+                Leg { side: Side::Inside, source: inside, destination: known }
+            } else {
+                Leg { side: Side::Inside, source: inside, destination: remote }
+            };
+            let verdict = nat.handle_input(now, Input::new(path, &mut [1, 2, 3]));
+            if let Verdict::Pass { path: leg, range } = verdict {
+                prop_assert_eq!(range, 0..3);
+                match leg.side {
+                    Side::Outside => outsides.push(leg.source),
+                    Side::Inside => {
+                        let has_mapping = nat.inner().mappings().any(|(inside, _)| inside == leg.destination);
+                        prop_assert!(has_mapping);
+                    }
+                }
+            }
+            nat.handle_timeout(now);
+            while nat.poll_event().is_some() {}
+            prop_assert_eq!(nat.poll_transmit(now, &mut Buf::new(&mut storage)), None);
+            prop_assert!(nat.poll_timeout().is_none_or(|deadline| deadline.at > now));
+            let mut mappings: Vec<_> = nat.inner().mappings().map(|(_, outside)| outside).collect();
+            prop_assert!(mappings.len() <= 6);
+            mappings.sort_unstable();
+            prop_assert!(mappings.windows(2).all(|pair| pair[0] != pair[1]));
+        }
+    }
 }
