@@ -70,6 +70,8 @@ impl fmt::Display for Failure {
     }
 }
 
+impl core::error::Error for Failure {}
+
 /// A server has nothing to tell: this type has no values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServerEvent {}

@@ -72,8 +72,12 @@ impl<C: Compression> Midstates<C> {
         if key.len() <= BLOCK_LEN {
             block[..key.len()].copy_from_slice(key);
         } else {
-            let (head, rest) = key.split_first_chunk::<4>().expect("longer than a block");
-            block[..TAG_MAX].copy_from_slice(&finish::<C>(C::START, 0, *head, rest));
+            let (blocks, tail) = key.as_chunks();
+            let mut state = C::START;
+            C::compress(&mut state, blocks);
+            let (last, count) = pad(tail, key.len());
+            C::compress(&mut state, &last[..count]);
+            block[..TAG_MAX].copy_from_slice(&digest::<C>(&state));
         }
         let (mut inner, mut outer) = (C::START, C::START);
         C::compress(&mut inner, &[block.map(|byte| byte ^ 0x36)]);
@@ -81,42 +85,52 @@ impl<C: Compression> Midstates<C> {
         Self { inner, outer }
     }
 
-    /// The tag over `head` followed by `rest`: the head of a STUN message is hashed with another
-    /// length than the one it travels with, so it comes apart from what follows it.
-    pub(crate) fn tag(&self, head: [u8; 4], rest: &[u8]) -> Tag {
-        let digest = finish::<C>(self.inner, BLOCK_LEN, head, rest);
-        let len = size_of::<C::State>();
-        let (first, digest) = digest[..len].split_first_chunk::<4>().expect("a digest has words");
-        finish::<C>(self.outer, BLOCK_LEN, *first, digest)
-    }
-}
-
-/// Hashes `head` and `rest` to the end, from `state`, which has absorbed `before` bytes; pads as
-/// FIPS 180-4 §5.1.1 says.
-fn finish<C: Compression>(mut state: C::State, before: usize, head: [u8; 4], rest: &[u8]) -> Tag {
-    let bits = (before + head.len() + rest.len()) as u64 * 8;
-    let mut last = [[0; BLOCK_LEN]; 2];
-    last[0][..4].copy_from_slice(&head);
-    let (filled, tail) = match rest.split_first_chunk::<{ BLOCK_LEN - 4 }>() {
-        None => (4, rest),
-        Some((first, rest)) => {
-            last[0][4..].copy_from_slice(first);
-            C::compress(&mut state, &last[..1]);
-            let (blocks, tail) = rest.as_chunks::<BLOCK_LEN>();
+    /// The tag over `message` as if its length field said `length`: a STUN message is hashed with
+    /// another length than the one it travels with (RFC 8489 §14.5).
+    pub(crate) fn tag(&self, message: &[u8], length: u16) -> Tag {
+        let mut state = self.inner;
+        let (blocks, tail) = message.as_chunks::<BLOCK_LEN>();
+        let (mut last, count) = pad(tail, BLOCK_LEN + message.len());
+        if let Some((first, blocks)) = blocks.split_first() {
+            let mut first = *first;
+            set_length(&mut first, length);
+            C::compress(&mut state, &[first]);
             if !blocks.is_empty() {
                 C::compress(&mut state, blocks);
             }
-            last[0] = [0; BLOCK_LEN];
-            (0, tail)
+        } else {
+            set_length(&mut last[0], length);
         }
-    };
-    let end = filled + tail.len();
-    last[0][filled..end].copy_from_slice(tail);
-    last[0][end] = 0x80;
-    let count = if end + 9 <= BLOCK_LEN { 1 } else { 2 };
-    last[count - 1][BLOCK_LEN - 8..].copy_from_slice(&bits.to_be_bytes());
-    C::compress(&mut state, &last[..count]);
+        C::compress(&mut state, &last[..count]);
 
+        let inner = digest::<C>(&state);
+        let len = size_of::<C::State>();
+        let (last, count) = pad(&inner[..len], BLOCK_LEN + len);
+        let mut state = self.outer;
+        C::compress(&mut state, &last[..count]);
+        digest::<C>(&state)
+    }
+}
+
+fn set_length(first: &mut [u8; BLOCK_LEN], length: u16) {
+    first[2..4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// The last bytes of a message, less than a block, with the padding of FIPS 180-4 §5.1.1 behind
+/// them: one block or two. `hashed` is how many bytes there were in all.
+#[inline]
+fn pad(tail: &[u8], hashed: usize) -> ([[u8; BLOCK_LEN]; 2], usize) {
+    let mut last = [[0; BLOCK_LEN]; 2];
+    last[0][..tail.len()].copy_from_slice(tail);
+    last[0][tail.len()] = 0x80;
+    let count = if tail.len() + 9 <= BLOCK_LEN { 1 } else { 2 };
+    let bits = hashed as u64 * 8;
+    last[count - 1][BLOCK_LEN - 8..].copy_from_slice(&bits.to_be_bytes());
+    (last, count)
+}
+
+#[inline]
+fn digest<C: Compression>(state: &C::State) -> Tag {
     let mut tag = [0; TAG_MAX];
     for (out, word) in tag.as_chunks_mut::<4>().0.iter_mut().zip(state.as_ref()) {
         *out = word.to_be_bytes();
@@ -139,10 +153,10 @@ mod tests {
 
     #[test]
     fn rfc_2202_case_2_and_rfc_4231_case_2() {
-        let (head, rest) = (*b"what", b" do ya want for nothing?");
-        let sha1 = Midstates::<Sha1>::new(b"Jefe").tag(head, rest);
+        let (message, at_2) = (b"what do ya want for nothing?", u16::from_be_bytes(*b"at"));
+        let sha1 = Midstates::<Sha1>::new(b"Jefe").tag(message, at_2);
         assert_eq!(sha1[..4], [0xef, 0xfc, 0xdf, 0x6a]);
-        let sha256 = Midstates::<Sha256>::new(b"Jefe").tag(head, rest);
+        let sha256 = Midstates::<Sha256>::new(b"Jefe").tag(message, at_2);
         assert_eq!(sha256[..4], [0x5b, 0xdc, 0xc1, 0x46]);
     }
 
@@ -151,12 +165,14 @@ mod tests {
         #[test]
         fn hmac_agrees_with_an_independent_implementation(
             key in prop::collection::vec(any::<u8>(), 0..140),
-            message in prop::collection::vec(any::<u8>(), 4..260),
+            message in prop::collection::vec(any::<u8>(), 20..260),
+            length in any::<u16>(),
         ) {
-            let (head, rest) = message.split_first_chunk().unwrap();
-            let sha1 = Midstates::<Sha1>::new(&key).tag(*head, rest);
+            let sha1 = Midstates::<Sha1>::new(&key).tag(&message, length);
+            let sha256 = Midstates::<Sha256>::new(&key).tag(&message, length);
+            let mut message = message;
+            message[2..4].copy_from_slice(&length.to_be_bytes());
             prop_assert_eq!(&sha1[..20], reference::<hmac::Hmac<sha1::Sha1>>(&key, &message));
-            let sha256 = Midstates::<Sha256>::new(&key).tag(*head, rest);
             prop_assert_eq!(&sha256[..], reference::<hmac::Hmac<sha2::Sha256>>(&key, &message));
         }
     }

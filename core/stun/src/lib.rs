@@ -26,6 +26,8 @@
 //! * **OpaqueString preparation** of names and passwords (§9, RFC 8265): see [`Key`].
 //! * **ALTERNATE-SERVER** (§10): a refusal with 300 is reported, and the owner decides whether to ask
 //!   elsewhere. A redirection that nobody signed is an attacker's tool.
+//! * **Learning the RTO** (§6.2.1): every request begins with the one configured. Whoever has measured
+//!   the path better than a Binding request can says so in [`ClientConfig`].
 //! * **DNS discovery** (§8), TCP connections and TLS: a driver's work.
 //! * **RFC 3489** without the magic cookie (§11): such a message cannot be told from other protocols
 //!   on the same port, and the servers that spoke it are gone.

@@ -187,9 +187,7 @@ impl<'a> Message<'a> {
         let Attribute { value, .. } = self.attribute_at(at).ok_or(IntegrityError::Missing)?;
         // RFC 8489 §14.5: the length that was hashed counts up to the end of this attribute.
         let length = (at + ATTRIBUTE_HEADER_LEN + value.len() - HEADER_LEN) as u16;
-        let [l0, l1] = length.to_be_bytes();
-        let head = [self.bytes[0], self.bytes[1], l0, l1];
-        let computed = key.tag(algorithm, head, &self.bytes[4..at]);
+        let computed = key.tag(algorithm, &self.bytes[..at], length);
         if is_tag(&computed, value) { Ok(()) } else { Err(IntegrityError::Mismatch) }
     }
 

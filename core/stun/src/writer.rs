@@ -78,6 +78,7 @@ impl<'b> MessageWriter<'b> {
     }
 
     /// Any attribute.
+    #[inline]
     pub fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
         self.head(kind, value.len());
         self.out.bytes(value);
@@ -214,14 +215,16 @@ impl<'b> MessageWriter<'b> {
         self.len() == HEADER_LEN
     }
 
-    /// Type and length of an attribute, and the message's length with it.
-    fn head(&mut self, kind: u16, len: usize) {
+    /// Type and length of an attribute, and the message's length with it, which it returns.
+    #[inline]
+    fn head(&mut self, kind: u16, len: usize) -> u16 {
         let body = self.out.position() - HEADER_LEN + ATTRIBUTE_HEADER_LEN + len.next_multiple_of(4);
         assert!(body <= BODY_MAX, "a STUN message of {body} bytes does not fit its length field");
         self.out.patch_u16(LENGTH_AT, body as u16);
         let [k0, k1] = kind.to_be_bytes();
         let [l0, l1] = (len as u16).to_be_bytes();
         self.out.bytes(&[k0, k1, l0, l1]);
+        body as u16
     }
 
     fn text(self, kind: u16, text: &[u8]) -> Self {
@@ -241,11 +244,10 @@ impl<'b> MessageWriter<'b> {
     }
 
     fn sign(mut self, kind: u16, algorithm: IntegrityAlgorithm, len: usize, key: &Key) -> Self {
+        // RFC 8489 §14.5: hashed with the length that counts this attribute.
         let before = self.out.position();
-        self.head(kind, len);
-        // RFC 8489 §14.5: hashed with the length that counts this attribute, which is there by now.
-        let (head, rest) = self.out.written()[..before].split_first_chunk().expect("a header comes first");
-        let tag = key.tag(algorithm, *head, rest);
+        let length = self.head(kind, len);
+        let tag = key.tag(algorithm, &self.out.written()[..before], length);
         self.out.bytes(&tag[..len]);
         self
     }

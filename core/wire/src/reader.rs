@@ -11,11 +11,13 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// A cursor at the front of `bytes`.
+    #[inline]
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { whole: bytes, rest: bytes }
     }
 
     /// The next `n` bytes.
+    #[inline]
     pub fn bytes(&mut self, n: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(n)?;
         self.rest = rest;
@@ -23,6 +25,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `N` bytes, as an array.
+    #[inline]
     pub fn array<const N: usize>(&mut self) -> Option<&'a [u8; N]> {
         let (taken, rest) = self.rest.split_first_chunk()?;
         self.rest = rest;
@@ -30,61 +33,73 @@ impl<'a> Reader<'a> {
     }
 
     /// Passes over `n` bytes.
+    #[inline]
     pub fn skip(&mut self, n: usize) -> Option<()> {
         self.bytes(n).map(|_| ())
     }
 
     /// One byte.
+    #[inline]
     pub fn u8(&mut self) -> Option<u8> {
         self.array().map(|&[byte]| byte)
     }
 
     /// Two bytes, most significant first.
+    #[inline]
     pub fn u16(&mut self) -> Option<u16> {
         self.array().copied().map(u16::from_be_bytes)
     }
 
     /// Four bytes, most significant first.
+    #[inline]
     pub fn u32(&mut self) -> Option<u32> {
         self.array().copied().map(u32::from_be_bytes)
     }
 
     /// Eight bytes, most significant first.
+    #[inline]
     pub fn u64(&mut self) -> Option<u64> {
         self.array().copied().map(u64::from_be_bytes)
     }
 
     /// Two bytes, least significant first.
+    #[inline]
     pub fn u16_le(&mut self) -> Option<u16> {
         self.array().copied().map(u16::from_le_bytes)
     }
 
     /// Four bytes, least significant first.
+    #[inline]
     pub fn u32_le(&mut self) -> Option<u32> {
         self.array().copied().map(u32::from_le_bytes)
     }
 
     /// Eight bytes, least significant first.
+    #[inline]
     pub fn u64_le(&mut self) -> Option<u64> {
         self.array().copied().map(u64::from_le_bytes)
     }
 
     /// What has not been read, without reading it.
+    #[inline]
     pub const fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     /// How many bytes have been read.
+    #[inline]
     pub const fn position(&self) -> usize {
         self.whole.len() - self.rest.len()
     }
 
     /// How many bytes have not been read.
+    #[inline]
     pub const fn remaining(&self) -> usize {
         self.rest.len()
     }
 
     /// Whether everything has been read.
+    #[inline]
     pub const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }

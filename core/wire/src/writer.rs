@@ -15,52 +15,62 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Appends behind what `out` holds.
+    #[inline]
     pub const fn new(out: &'a mut Vec<u8>) -> Self {
         let start = out.len();
         Self { out, start }
     }
 
     /// Appends `bytes`.
+    #[inline]
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
 
     /// Appends `n` zero bytes.
+    #[inline]
     pub fn zeros(&mut self, n: usize) {
         self.out.resize(self.out.len() + n, 0);
     }
 
     /// Appends one byte.
+    #[inline]
     pub fn u8(&mut self, value: u8) {
         self.out.push(value);
     }
 
     /// Appends two bytes, most significant first.
+    #[inline]
     pub fn u16(&mut self, value: u16) {
         self.bytes(&value.to_be_bytes());
     }
 
     /// Appends four bytes, most significant first.
+    #[inline]
     pub fn u32(&mut self, value: u32) {
         self.bytes(&value.to_be_bytes());
     }
 
     /// Appends eight bytes, most significant first.
+    #[inline]
     pub fn u64(&mut self, value: u64) {
         self.bytes(&value.to_be_bytes());
     }
 
     /// Appends two bytes, least significant first.
+    #[inline]
     pub fn u16_le(&mut self, value: u16) {
         self.bytes(&value.to_le_bytes());
     }
 
     /// Appends four bytes, least significant first.
+    #[inline]
     pub fn u32_le(&mut self, value: u32) {
         self.bytes(&value.to_le_bytes());
     }
 
     /// Appends eight bytes, least significant first.
+    #[inline]
     pub fn u64_le(&mut self, value: u64) {
         self.bytes(&value.to_le_bytes());
     }
@@ -70,6 +80,7 @@ impl<'a> Writer<'a> {
     /// # Panics
     ///
     /// When they have not been written yet.
+    #[inline]
     pub fn patch_u16(&mut self, at: usize, value: u16) {
         self.out[self.start + at..][..2].copy_from_slice(&value.to_be_bytes());
     }
@@ -79,21 +90,25 @@ impl<'a> Writer<'a> {
     /// # Panics
     ///
     /// When they have not been written yet.
+    #[inline]
     pub fn patch_u32(&mut self, at: usize, value: u32) {
         self.out[self.start + at..][..4].copy_from_slice(&value.to_be_bytes());
     }
 
     /// How many bytes this writer has appended.
+    #[inline]
     pub fn position(&self) -> usize {
         self.out.len() - self.start
     }
 
     /// What this writer has appended.
+    #[inline]
     pub fn written(&self) -> &[u8] {
         &self.out[self.start..]
     }
 
     /// What this writer has appended, for as long as the `Vec` was lent.
+    #[inline]
     pub fn into_written(self) -> &'a [u8] {
         &self.out[self.start..]
     }
