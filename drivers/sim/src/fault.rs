@@ -1,5 +1,7 @@
 //! What can go wrong, as values, so that a schedule can hold it.
 
+use std::net::SocketAddr;
+
 use crate::{HostId, LinkConfig, NatId};
 
 /// Something that goes wrong, or gets better.
@@ -27,6 +29,17 @@ pub enum Fault {
     RebootNat(NatId),
     /// The host's line behaves differently from here on, in both directions.
     Relink(HostId, LinkConfig),
+    /// The host is somewhere else: from Wi-Fi to a mobile network. Packets under way to its earlier
+    /// addresses are lost. Its machine has to be told by a command of its own, as an operating system
+    /// would tell it.
+    Move {
+        /// Who.
+        host: HostId,
+        /// Its sockets from here on.
+        sockets: Vec<SocketAddr>,
+        /// The NAT between it and the internet, if any.
+        behind: Option<NatId>,
+    },
 }
 
 impl Fault {
@@ -41,6 +54,7 @@ impl Fault {
             Fault::Restart(_) => 6,
             Fault::RebootNat(_) => 7,
             Fault::Relink(..) => 8,
+            Fault::Move { .. } => 9,
         }
     }
 }

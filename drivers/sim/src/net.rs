@@ -105,6 +105,16 @@ impl Net {
         realms
     }
 
+    /// Takes a host's addresses away again.
+    pub(crate) fn detach(&mut self, host: u32, sockets: &[SocketAddr], realms: [u32; 2]) {
+        for socket in sockets {
+            self.owners.remove(&Packed::address(socket.ip(), realms[usize::from(socket.is_ipv6())]));
+        }
+        for gateway in &mut self.gateways {
+            gateway.hosts.retain(|behind| *behind != host);
+        }
+    }
+
     fn claim(&mut self, realm: u32, address: IpAddr, owner: Owner) {
         assert!(!address.is_unspecified(), "{owner:?} needs an address that names it, not {address}");
         let earlier = self.owners.insert(Packed::address(address, realm), owner).unwrap_or(owner);

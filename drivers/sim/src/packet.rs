@@ -90,6 +90,12 @@ impl Flight {
         &mut self.packets[slot as usize]
     }
 
+    /// How many slots there are, used and free.
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> usize {
+        self.packets.len()
+    }
+
     /// How many slots are in use.
     pub(crate) fn len(&self) -> usize {
         self.packets.len() - self.free.len()

@@ -5,6 +5,7 @@ mod route;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use gimlet_machine::{FourTuple, Instant, Machine, Rng, Transmit};
@@ -23,7 +24,7 @@ pub const EVENTS_MAX: usize = 1 << 20;
 
 /// Things that may happen at one moment. Beyond it the world panics: time stands still, because
 /// machines answer each other over lines without delay, for ever.
-pub const MOMENT_MAX: u64 = 10_000_000;
+pub const MOMENT_MAX: u64 = 1 << 21;
 
 /// Something that a machine told its owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +176,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
         self.happenings.pop_front()
     }
 
-    /// The next event of `host`. Those of others stay.
+    /// The next event of `host`. Those of others stay, and are looked through the next time: in
+    /// a large world, [`World::poll_event`] is the quicker way.
     pub fn poll_event_of(&mut self, host: HostId) -> Option<(Instant, M::Event)> {
         let nth = self.happenings.iter().position(|happening| happening.host == host)?;
         self.happenings.remove(nth).map(|happening| (happening.at, happening.event))
@@ -317,6 +319,7 @@ impl<M: Machine<Path = FourTuple>> World<M> {
                 host.uplink.reconfigure(*config);
                 host.downlink.reconfigure(*config);
             }
+            Fault::Move { host, sockets, behind } => self.move_host(*host, sockets, *behind),
         }
     }
 
@@ -341,6 +344,15 @@ impl<M: Machine<Path = FourTuple>> World<M> {
             name,
         });
         HostId(id)
+    }
+
+    fn move_host(&mut self, id: HostId, sockets: &[SocketAddr], behind: Option<NatId>) {
+        let host = &mut self.hosts[id.index()];
+        assert!(!sockets.is_empty(), "host `{}` needs a socket", host.name);
+        self.net.detach(id.0, &host.sockets, host.realms);
+        host.sockets = sockets.to_vec();
+        host.sockets.sort_unstable();
+        host.realms = self.net.attach(id.0, sockets, behind);
     }
 
     fn cut(&mut self, from: &[HostId], to: &[HostId]) {

@@ -421,6 +421,101 @@ fn an_address_has_one_owner_in_a_network() {
     world.add_host(HostConfig::new("b", [at("192.168.0.1:2")]), Toy::default());
 }
 
+#[test]
+fn a_host_that_moves_is_reached_at_its_new_address_and_not_at_the_old_one() {
+    let (mut world, [a, b], path) = pair(1);
+    let moved = at("192.168.0.7:2000");
+    let router = NatConfig::of_kind(NatKind::FullCone, [203, 0, 113, 1]).unwrap();
+    let nat = world.add_nat(router, LinkConfig::default());
+    world.inject(&Fault::Move { host: b, sockets: vec![moved], behind: Some(nat) });
+    world.touch(a, |toy, _| toy.send(path.local, path.remote, PING));
+    world.touch(b, |toy, _| toy.send(moved, path.local, b"moved"));
+    world.run_to_quiet(Instant::FAR);
+    let (_, news) = world.poll_event_of(a).unwrap();
+    assert_eq!((news.path.remote, world.counts().no_route), (at("203.0.113.1:2000"), 1));
+    world.touch(a, |toy, _| toy.send(path.local, news.path.remote, PING));
+    world.run_to_quiet(Instant::FAR);
+    assert_eq!(heard(&mut world, b), [PING]);
+    let c = world.add_host(HostConfig::new("c", [path.remote]), Toy::default());
+    assert_eq!(world.name(c), "c", "the old address is free again");
+}
+
+/// Two homes behind one carrier, a phone directly on the carrier, and a public host.
+fn neighbourhood(carrier_hairpins: bool) -> (World<Toy>, [HostId; 5]) {
+    let mut world = World::new(1);
+    let line = LinkConfig::with_latency(MILLIS_10);
+    let carrier = NatConfig::of_kind(NatKind::PortRestricted, [203, 0, 113, 1]).unwrap();
+    let carrier = world.add_nat(NatConfig { hairpin: carrier_hairpins, ..carrier }, line);
+    let homes = [1, 2].map(|nth| {
+        let router = NatConfig::of_kind(NatKind::PortRestricted, [100, 64, 0, nth]).unwrap();
+        world.add_nat_behind(carrier, router, line)
+    });
+    let mut add = |name: &str, socket: &str, nat| {
+        world.add_host(HostConfig::new(name, [at(socket)]).behind(nat), Toy::default())
+    };
+    let hosts = [
+        add("left", "192.168.0.2:5000", Some(homes[0])),
+        add("left's neighbour", "192.168.0.3:6000", Some(homes[0])),
+        // The same private address in another home.
+        add("right", "192.168.0.2:5000", Some(homes[1])),
+        add("phone", "100.64.0.9:7000", Some(carrier)),
+        add("server", "198.51.100.9:9000", None),
+    ];
+    (world, hosts)
+}
+
+#[test]
+fn the_oracle_knows_who_shares_a_network_and_who_needs_hairpinning() {
+    for hairpins in [false, true] {
+        let (world, [left, neighbour, right, phone, server]) = neighbourhood(hairpins);
+        assert!(world.direct_path_possible(left, neighbour), "they share a home");
+        assert!(world.direct_path_possible(left, phone), "the phone is in the carrier's network");
+        assert!([left, right, phone].iter().all(|host| world.direct_path_possible(*host, server)));
+        assert_eq!(world.direct_path_possible(left, right), hairpins);
+    }
+}
+
+#[test]
+fn two_homes_behind_one_carrier_meet_by_hairpinning() {
+    let (mut world, [left, _, right, _, server]) = neighbourhood(true);
+    let (inside, stun) = (at("192.168.0.2:5000"), at("198.51.100.9:9000"));
+    let mut seen = Vec::new();
+    for host in [left, right] {
+        world.touch(host, |toy, _| toy.send(inside, stun, b"who am I?"));
+        world.run_to_quiet(Instant::FAR);
+        seen.push(world.poll_event_of(server).unwrap().1.path.remote);
+    }
+    // Each punches; the second finds the door open, and the answer comes back the same way.
+    world.touch(left, |toy, _| toy.send(inside, seen[1], b"punch"));
+    world.run_to_quiet(Instant::FAR);
+    world.touch(right, |toy, _| toy.send(inside, seen[0], PING));
+    world.run_to_quiet(Instant::FAR);
+    let (_, ping) = world.poll_event_of(left).unwrap();
+    assert_eq!((ping.path.remote, ping.bytes), (seen[1], PING.to_vec()));
+    assert_eq!(heard(&mut world, right), [PONG]);
+}
+
+#[test]
+fn neighbours_talk_without_leaving_home() {
+    let (mut world, [left, neighbour, ..]) = neighbourhood(false);
+    world.touch(left, |toy, _| toy.send(at("192.168.0.2:5000"), at("192.168.0.3:6000"), PING));
+    world.run_to_quiet(Instant::FAR);
+    assert_eq!((heard(&mut world, neighbour).len(), heard(&mut world, left)), (1, vec![PONG.to_vec()]));
+    assert_eq!((world.counts().translated, world.now()), (0, Instant::ZERO));
+}
+
+#[test]
+fn a_steady_stream_reuses_its_buffers() {
+    let (mut world, [a, _], path) = pair(1);
+    world.touch(a, |toy, now| toy.ping(now, path, Duration::from_millis(1), 2_000));
+    world.run_until(Instant::from_millis(200));
+    let (slots, in_flight) = (world.flight.slots(), world.in_flight());
+    // 20 pings and 20 pongs are under way at any time, and one buffer is lent.
+    assert!((39..=41).contains(&in_flight) && slots <= 44, "{in_flight} in flight in {slots} slots");
+    world.run_until(Instant::from_millis(1_900));
+    assert_eq!(world.flight.slots(), slots);
+}
+
 /// Canaries: machines that break the laws, and must be caught at it.
 #[derive(Clone, Copy)]
 enum Rogue {
@@ -430,12 +525,17 @@ enum Rogue {
     Babbler,
     /// It has events for ever.
     Gossip,
+    /// It answers itself, over no distance, for ever.
+    Echo { due: bool },
 }
 
 impl Machine for Rogue {
     type Path = FourTuple;
     type Event = ();
     fn handle_input(&mut self, _now: Instant, _input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+        if let Rogue::Echo { due } = self {
+            *due = true;
+        }
         Verdict::Consumed
     }
     fn handle_timeout(&mut self, _now: Instant) {}
@@ -443,8 +543,13 @@ impl Machine for Rogue {
         matches!(self, Rogue::Gossip).then_some(())
     }
     fn poll_transmit(&mut self, _now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let path = FourTuple::new(at("198.51.100.1:1"), at("198.51.100.2:2"));
-        (matches!(self, Rogue::Babbler) && out.put(b"and another thing")).then_some(Transmit::new(path))
+        let socket = SocketAddr::from(([198, 51, 100, 1], 1));
+        let speaks = match self {
+            Rogue::StuckTimer | Rogue::Gossip => false,
+            Rogue::Babbler => true,
+            Rogue::Echo { due } => std::mem::take(due),
+        };
+        (speaks && out.put(b"and another thing")).then_some(Transmit::new(FourTuple::new(socket, socket)))
     }
     fn poll_timeout(&self) -> Option<Deadline> {
         let deadline = Deadline { at: Instant::from_millis(1_500), why: "retransmit" };
@@ -481,4 +586,10 @@ fn canary_a_machine_that_never_stops_sending_is_reported() {
 )]
 fn canary_a_machine_with_endless_events_is_reported() {
     run_rogue(Rogue::Gossip);
+}
+
+#[test]
+#[should_panic(expected = "time stands still at 0.000000 (seed 42): 2097152 things happened at one moment")]
+fn canary_a_moment_that_never_ends_is_reported() {
+    run_rogue(Rogue::Echo { due: true });
 }
