@@ -304,21 +304,12 @@ impl Request {
             writer = writer.software(software);
         }
         let Some(credentials) = &config.credentials else {
-            if config.fingerprint {
-                writer.fingerprint()
-            } else {
-                writer.finish()
-            };
+            writer.fingerprint_if(config.fingerprint);
             return;
         };
         // RFC 8489 §9.1.2: both signatures, because nobody told us how old the server is.
         let signed = writer.username(credentials.username()).integrity(credentials.key());
-        let signed = signed.integrity_sha256(credentials.key());
-        if config.fingerprint {
-            signed.fingerprint()
-        } else {
-            signed.finish()
-        };
+        signed.integrity_sha256(credentials.key()).fingerprint_if(config.fingerprint);
     }
 }
 

@@ -177,7 +177,8 @@ impl<'a> Message<'a> {
     }
 
     /// Checks the signature, in constant time. If both integrity attributes are present the SHA-256
-    /// one decides, so that nobody can talk two capable sides down to SHA-1.
+    /// one decides: it is the stronger, and it covers the other. It cannot tell that one was taken
+    /// away; who knows that both sides can do SHA-256 asks [`Message::integrity_algorithm`].
     pub fn verify(&self, key: &Key) -> Result<(), IntegrityError> {
         let algorithm = self.integrity_algorithm().ok_or(IntegrityError::Missing)?;
         let at = match algorithm {

@@ -263,20 +263,12 @@ impl Reply {
             }
         }
         let Some(Signer { credentials, algorithm }) = self.signer else {
-            if self.fingerprint {
-                writer.fingerprint()
-            } else {
-                writer.finish()
-            };
+            writer.fingerprint_if(self.fingerprint);
             return;
         };
         // RFC 8489 §9.1.3: signed with the request's key, in the request's way.
-        let signed = writer.integrity_with(config.credentials[credentials].key(), algorithm);
-        if self.fingerprint {
-            signed.fingerprint()
-        } else {
-            signed.finish()
-        };
+        let key = config.credentials[credentials].key();
+        writer.integrity_with(key, algorithm).fingerprint_if(self.fingerprint);
     }
 
     fn write_answer<'b>(&self, out: &'b mut Vec<u8>) -> MessageWriter<'b> {

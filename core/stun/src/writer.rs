@@ -9,12 +9,13 @@ use core::net::SocketAddr;
 
 use gimlet_wire::Writer;
 
-use crate::attribute::{self, ATTRIBUTE_HEADER_LEN};
+use crate::address;
+use crate::attribute::{self as kind, ATTRIBUTE_HEADER_LEN};
+use crate::credentials::USERNAME_MAX;
 use crate::error_code::ErrorCode;
 use crate::fingerprint::fingerprint;
 use crate::header::{Class, HEADER_LEN, MAGIC_COOKIE, Method, TransactionId, message_type};
 use crate::key::{IntegrityAlgorithm, Key, PasswordAlgorithm};
-use crate::{address, attribute as kind};
 
 /// The most that the length field can say, in whole attributes: everything behind the header. Bytes.
 const BODY_MAX: usize = 65_532;
@@ -86,9 +87,9 @@ impl<'b> MessageWriter<'b> {
         self
     }
 
-    /// USERNAME (RFC 8489 §14.3): fewer than 509 bytes.
+    /// USERNAME (RFC 8489 §14.3): at most [`USERNAME_MAX`] bytes.
     pub fn username(self, username: &[u8]) -> Self {
-        debug_assert!(username.len() < 509, "RFC 8489 §14.3");
+        debug_assert!(username.len() <= USERNAME_MAX, "RFC 8489 §14.3");
         self.attribute(kind::USERNAME, username)
     }
 
@@ -193,7 +194,7 @@ impl<'b> MessageWriter<'b> {
 
     /// FINGERPRINT (RFC 8489 §14.7), the end of the message; returns the whole message.
     pub fn fingerprint(mut self) -> &'b [u8] {
-        self.head(attribute::FINGERPRINT, 4);
+        self.head(kind::FINGERPRINT, 4);
         let before = self.out.position() - ATTRIBUTE_HEADER_LEN;
         let value = fingerprint(&self.out.written()[..before]);
         self.out.u32(value);
@@ -203,6 +204,11 @@ impl<'b> MessageWriter<'b> {
     /// Ends the message as it is; returns the whole message.
     pub fn finish(self) -> &'b [u8] {
         self.out.into_written()
+    }
+
+    /// Ends the message, with FINGERPRINT if `wanted`; returns the whole message.
+    pub fn fingerprint_if(self, wanted: bool) -> &'b [u8] {
+        if wanted { self.fingerprint() } else { self.finish() }
     }
 
     /// How long the message is so far. Bytes.
@@ -268,5 +274,10 @@ impl<'b> Sealed<'b> {
     /// Ends the message as it is; returns the whole message.
     pub fn finish(self) -> &'b [u8] {
         self.0.finish()
+    }
+
+    /// Ends the message, with FINGERPRINT if `wanted`; returns the whole message.
+    pub fn fingerprint_if(self, wanted: bool) -> &'b [u8] {
+        self.0.fingerprint_if(wanted)
     }
 }

@@ -238,6 +238,21 @@ fn case_07_error_code_ignores_reserved_bits_and_refuses_what_is_out_of_range() {
 }
 
 #[test]
+fn an_algorithm_with_parameters_is_somebody_elses_and_padding_may_be_missing() {
+    use gimlet_stun::PasswordAlgorithm::{Md5, Sha256};
+    let offered = |value: &[u8]| {
+        let mut out = Vec::new();
+        request(&mut out).attribute(attribute::PASSWORD_ALGORITHMS, value).finish();
+        Message::parse(&out).unwrap().offered_algorithms().collect::<Vec<_>>()
+    };
+    assert_eq!(offered(b"\0\x02\0\0\0\x01\0\0"), [Sha256, Md5]);
+    assert_eq!(offered(b"\0\x02\0\x01p\0\0\0\0\x01\0\0"), [Md5], "padded in the middle");
+    assert_eq!(offered(b"\0\x01\0\0\0\x02\0\x01p"), [Md5], "unpadded at the end");
+    assert_eq!(offered(b"\0\x09\0\0\0\x01\0\0"), [Md5], "unknown ones are passed over");
+    assert_eq!(offered(b"\0\x01\0\x09\0"), [], "parameters past the end");
+}
+
+#[test]
 fn one_attribute_more_than_the_limit_is_refused() {
     let mut bytes = Vec::new();
     request(&mut bytes).finish();

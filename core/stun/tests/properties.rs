@@ -163,12 +163,8 @@ proptest! {
             writer = writer.attribute(*kind, value);
         }
         match algorithm {
-            Some(algorithm) => {
-                let signed = writer.integrity_with(&key, algorithm);
-                if fingerprint { signed.fingerprint() } else { signed.finish() }
-            }
-            None if fingerprint => writer.fingerprint(),
-            None => writer.finish(),
+            Some(algorithm) => writer.integrity_with(&key, algorithm).fingerprint_if(fingerprint),
+            None => writer.fingerprint_if(fingerprint),
         };
         prop_assert_eq!(&out[..behind.len()], &behind[..]);
         let message = Message::parse(&out[behind.len()..]).unwrap();

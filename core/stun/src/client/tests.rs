@@ -226,6 +226,19 @@ fn a_buffer_without_room_costs_one_send_and_is_counted() {
 }
 
 #[test]
+fn a_driver_that_does_not_send_for_a_while_sends_one_copy() {
+    let mut client = Client::new(Rng::from_u64(7), ClientConfig::default());
+    client.binding(START, path()).unwrap();
+    client.handle_timeout(ms(500));
+    let mut storage = Vec::new();
+    assert!(client.poll_transmit(ms(600), &mut Buf::new(&mut storage)).is_some());
+    assert_eq!(client.poll_transmit(ms(600), &mut Buf::new(&mut Vec::new())), None);
+    client.handle_input(ms(650), Input::new(path(), &mut answer(&storage)));
+    let Some(ClientEvent::Answered { rtt, .. }) = client.poll_event() else { panic!() };
+    assert_eq!(rtt, None, "it was due twice, so it does not count as sent once");
+}
+
+#[test]
 fn the_same_seed_asks_with_the_same_bytes() {
     assert_eq!(asked(ClientConfig::default()).1, asked(ClientConfig::default()).1);
 }
