@@ -17,7 +17,7 @@ use crate::error::{Error, Stopped};
 use crate::shared::{Phase, Shared};
 use crate::task::Task;
 use crate::waiters::Key;
-use crate::when::{Registration, When};
+use crate::when::{Moment, Registration, When};
 
 /// Drives `machine`, which was built with moments of `clock`, over `sockets`, in a task of the
 /// current runtime.
@@ -64,8 +64,10 @@ impl<M: Driven> Handle<M> {
     ///
     /// [`Stopped::Panicked`] only.
     pub fn with<R>(&self, verb: impl FnOnce(&mut M, Instant) -> R) -> Result<R, Stopped> {
-        let clock = self.shared().clock;
-        self.shared().enter_and_ring(|state| state.trusted().map(|machine| verb(machine, clock.now())))
+        self.shared().enter_and_ring(|state| {
+            let now = state.now();
+            state.trusted().map(|machine| verb(machine, now))
+        })
     }
 
     /// Reads something off the machine, without bothering the driver.
@@ -85,7 +87,16 @@ impl<M: Driven> Handle<M> {
     where
         F: FnMut(&mut M, Instant) -> Option<R>,
     {
-        When::new(self.shared(), interest, verb)
+        When::new(self.shared(), interest, Moment::Exact, verb)
+    }
+
+    /// Like [`Handle::when`] for verbs that are called a million times a second and to which time
+    /// means little.
+    pub(crate) fn when_roughly<R, F>(&self, interest: M::Interest, verb: F) -> When<'_, M, F>
+    where
+        F: FnMut(&mut M, Instant) -> Option<R>,
+    {
+        When::new(self.shared(), interest, Moment::Rough, verb)
     }
 
     /// The next thing the machine wants its owner to know. Each event goes to one caller; the latest
@@ -185,11 +196,11 @@ impl<M: DrivenSession> Handle<M> {
     ///
     /// The driver stopped for another reason.
     pub async fn close(&self) -> Result<(), Stopped> {
-        let clock = self.shared().clock;
         self.shared().enter_and_ring(|state| {
             if let Phase::Running = state.phase {
                 state.phase = Phase::Closing;
-                state.machine.close_all(clock.now());
+                let now = state.now();
+                state.machine.close_all(now);
             }
         });
         match self.stopped().await {

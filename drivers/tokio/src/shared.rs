@@ -32,6 +32,9 @@ pub(crate) struct Shared<M: Driven> {
 /// and no waker is called under it, except on the way down after a panic.
 pub(crate) struct State<M: Driven> {
     pub(crate) machine: M,
+    clock: Clock,
+    /// The latest moment that the machine was told.
+    told: Instant,
     pub(crate) phase: Phase,
     pub(crate) audience: Audience<M>,
     pub(crate) transmits_lost: u64,
@@ -71,6 +74,8 @@ impl<M: Driven> Shared<M> {
     pub(crate) fn new(machine: M, clock: Clock, local_addresses: Vec<SocketAddr>) -> Self {
         let state = State {
             machine,
+            clock,
+            told: Instant::ZERO,
             phase: Phase::Running,
             audience: Audience {
                 waiters: Waiters::new(),
@@ -131,6 +136,19 @@ impl<M: Driven> State<M> {
             Some(known) => known.clone_from(waker),
             none @ None => *none = Some(waker.clone()),
         }
+    }
+
+    /// The present moment.
+    pub(crate) fn now(&mut self) -> Instant {
+        self.told = self.clock.now();
+        self.told
+    }
+
+    /// The moment of the verb that rang the driver's bell, else the present one: verbs that wait for
+    /// the same turn may as well happen at the same moment. Reading the clock costs as much as the
+    /// rest of sending a small message.
+    pub(crate) fn about_now(&mut self) -> Instant {
+        if self.driver.rung { self.told } else { self.now() }
     }
 
     /// Rings the driver's bell: the waker to call once the lock is free, if it must be called.

@@ -132,7 +132,7 @@ impl<M: DrivenSession> SendHalf<M> {
         let id = self.lifeline.id;
         self.lifeline
             .handle
-            .when(Interest::Writable(id), |machine, now| match machine.send(now, id, message) {
+            .when_roughly(Interest::Writable(id), |machine, now| match machine.send(now, id, message) {
                 Ok(accepted) => accepted.then_some(Ok(())),
                 Err(error) => Some(Err(error)),
             })
@@ -153,7 +153,7 @@ impl<M: DrivenSession> SendHalf<M> {
         let id = self.lifeline.id;
         self.lifeline
             .handle
-            .when(Interest::Writable(id), |machine, now| write(machine, now, id, bytes))
+            .when_roughly(Interest::Writable(id), |machine, now| write(machine, now, id, bytes))
             .await?
             .map_err(Error::Session)
     }
@@ -237,7 +237,7 @@ impl<M: DrivenSession> ReceiveHalf<M> {
             let (id, inbox) = (self.lifeline.id, &mut self.inbox);
             self.lifeline
                 .handle
-                .when(Interest::Readable(id), |machine, now| inbox.fill(machine, now, id))
+                .when_roughly(Interest::Readable(id), |machine, now| inbox.fill(machine, now, id))
                 .await?;
         }
     }
@@ -252,7 +252,7 @@ impl<M: DrivenSession> ReceiveHalf<M> {
         let chunk = self
             .lifeline
             .handle
-            .when(Interest::Readable(id), |machine, now| machine.read(now, id, max).transpose())
+            .when_roughly(Interest::Readable(id), |machine, now| machine.read(now, id, max).transpose())
             .await?
             .map_err(Error::Session)?;
         Ok(Some(chunk).filter(|chunk| !chunk.is_empty()))
@@ -314,9 +314,10 @@ impl<M: DrivenSession> Drop for Lifeline<M> {
         }
         // What was accepted is delivered first. By then nobody is here to see it, so the driver does
         // the rest.
-        let (clock, interest) = (self.handle.clock(), Interest::Writable(self.id));
+        let interest = Interest::Writable(self.id);
         self.handle.shared().enter_and_ring(|state| {
-            if state.stopped().is_none() && !forsake(&mut state.machine, clock.now(), interest) {
+            let now = state.now();
+            if state.stopped().is_none() && !forsake(&mut state.machine, now, interest) {
                 state.audience.chores.insert(interest, forsake::<M>);
             }
         });

@@ -70,7 +70,7 @@ impl<M: Driven> Task<M> {
             if state.stopped().is_some() {
                 return None;
             }
-            let now = self.shared.clock.now();
+            let now = state.now();
             state.transmits_lost = network.outbox.dropped();
             let mut io = Exchange {
                 outbox: &mut network.outbox,
@@ -160,7 +160,7 @@ impl Network {
             }
             for run in self.batch.runs() {
                 shared.enter(|state| {
-                    let now = shared.clock.now();
+                    let now = state.now();
                     for input in run {
                         self.sockets.deliver(&mut state.machine, now, input);
                     }

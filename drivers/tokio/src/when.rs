@@ -13,6 +13,15 @@ use crate::error::Stopped;
 use crate::shared::{Shared, State};
 use crate::waiters::{Key, Ticket};
 
+/// How exactly a verb is told the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Moment {
+    /// See [`State::now`].
+    Exact,
+    /// See [`State::about_now`].
+    Rough,
+}
+
 /// A place among those who wait for one key. Whoever holds it gives it up with [`Place::leave`].
 #[derive(Debug)]
 pub(crate) struct Place<I> {
@@ -46,12 +55,16 @@ impl<I: Copy + Ord> Place<I> {
         &mut self,
         shared: &Shared<M>,
         cx: &mut Context<'_>,
+        moment: Moment,
         verb: impl FnOnce(&mut M, Instant) -> Option<R>,
     ) -> Poll<Result<R, Stopped>> {
         let budget = ready!(coop::poll_proceed(cx));
-        let clock = shared.clock;
         let (outcome, waker) = shared.enter(|state| {
-            let result = state.trusted().map(|machine| verb(machine, clock.now()));
+            let now = match moment {
+                Moment::Exact => state.now(),
+                Moment::Rough => state.about_now(),
+            };
+            let result = state.trusted().map(|machine| verb(machine, now));
             let (outcome, waker) = match (result, state.stopped()) {
                 (Ok(Some(result)), _) => (Poll::Ready(Ok(result)), state.ring()),
                 (Ok(None), None) => (Poll::Pending, None),
@@ -117,12 +130,13 @@ impl<M: Driven> Drop for Registration<'_, M> {
 #[must_use = "futures do nothing unless awaited"]
 pub struct When<'a, M: Driven, F> {
     registration: Registration<'a, M>,
+    moment: Moment,
     verb: F,
 }
 
 impl<'a, M: Driven, F> When<'a, M, F> {
-    pub(crate) fn new(shared: &'a Shared<M>, interest: M::Interest, verb: F) -> Self {
-        Self { registration: Registration::new(shared, Key::Interest(interest)), verb }
+    pub(crate) fn new(shared: &'a Shared<M>, interest: M::Interest, moment: Moment, verb: F) -> Self {
+        Self { registration: Registration::new(shared, Key::Interest(interest)), moment, verb }
     }
 }
 
@@ -133,8 +147,8 @@ impl<M: Driven, R, F: FnMut(&mut M, Instant) -> Option<R>> Future for When<'_, M
     type Output = Result<R, Stopped>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { registration: Registration { shared, place }, verb } = self.get_mut();
-        place.poll_verb(shared, cx, verb)
+        let Self { registration: Registration { shared, place }, moment, verb } = self.get_mut();
+        place.poll_verb(shared, cx, *moment, verb)
     }
 }
 

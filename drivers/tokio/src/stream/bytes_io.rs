@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{ReceiveHalf, SendHalf, Stream, write};
 use crate::driven::DrivenSession;
 use crate::error::Error;
+use crate::when::Moment;
 
 impl<M: DrivenSession> AsyncRead for ReceiveHalf<M> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -18,7 +19,9 @@ impl<M: DrivenSession> AsyncRead for ReceiveHalf<M> {
             return Poll::Ready(Ok(()));
         }
         let shared = lifeline.handle.shared();
-        let read = ready!(place.poll_verb(shared, cx, |machine, now| machine.read(now, id, max).transpose()));
+        let read = ready!(
+            place.poll_verb(shared, cx, Moment::Rough, |machine, now| machine.read(now, id, max).transpose())
+        );
         let chunk = read.map_err(Error::from).and_then(|chunk| chunk.map_err(Error::Session))?;
         buf.put_slice(&chunk);
         Poll::Ready(Ok(()))
@@ -32,7 +35,8 @@ impl<M: DrivenSession> AsyncWrite for SendHalf<M> {
             return Poll::Ready(Ok(0));
         }
         let (id, shared) = (lifeline.id, lifeline.handle.shared());
-        let taken = ready!(place.poll_verb(shared, cx, |machine, now| write(machine, now, id, bytes)));
+        let taken =
+            ready!(place.poll_verb(shared, cx, Moment::Rough, |machine, now| write(machine, now, id, bytes)));
         Poll::Ready(Ok(taken.map_err(Error::from).and_then(|taken| taken.map_err(Error::Session))?))
     }
 
