@@ -38,20 +38,32 @@ impl Machine for Mirror {
     }
 }
 
+/// What a row is about.
+#[derive(Clone, Copy)]
+struct Row {
+    pairs: u32,
+    length: usize,
+    uplink: LinkConfig,
+    downlink: LinkConfig,
+    has_nats: bool,
+}
+
 /// Pairs of hosts that pass one datagram each back and forth.
-fn world(pairs: u32, length: usize, link: LinkConfig, with_nats: bool) -> World<Mirror> {
-    let mut world = World::new(1).without_hash();
+fn world(row: Row) -> World<Mirror> {
+    let Row { pairs, length, uplink, downlink, has_nats } = row;
+    let mut world = World::new(1);
     for nth in 0..pairs {
         let left = SocketAddr::from(((0x0a00_0000 + 2 * nth).to_be_bytes(), 1_000));
         let right = SocketAddr::from(((0x0a00_0001 + 2 * nth).to_be_bytes(), 2_000));
-        let nat = with_nats.then(|| {
+        let nat = has_nats.then(|| {
             let config = NatConfig::of_kind(NatKind::PortRestricted, (0x0b00_0000 + nth).to_be_bytes());
             world.add_nat(config.expect("a kind with a NAT"), LinkConfig::default())
         });
         let path = FourTuple::new(left, right);
         let mirror = |back| Mirror { length, back };
-        world.add_host(HostConfig::new("right", [right]).link(link), mirror(None));
-        world.add_host(HostConfig::new("left", [left]).behind(nat).link(link), mirror(Some(path)));
+        let host = |name, socket| HostConfig { uplink, downlink, ..HostConfig::new(name, [socket]) };
+        world.add_host(host("right", right), mirror(None));
+        world.add_host(host("left", left).behind(nat), mirror(Some(path)));
     }
     world
 }
@@ -72,18 +84,23 @@ fn measure(mut world: World<Mirror>, packets: u64) -> u128 {
 fn main() {
     // Fewer packets suffice to count instructions: `valgrind --tool=callgrind target/…/world-… 1000`.
     let packets = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(100_000);
-    let one_line = LinkConfig::default();
-    let two_lines = LinkConfig::with_latency(Duration::from_millis(10));
-    let jittery = LinkConfig { jitter: Duration::from_millis(5), ..two_lines };
+    let delay = LinkConfig::with_latency(Duration::from_millis(10));
+    let jitter = LinkConfig { jitter: Duration::from_millis(5), ..delay };
+    let one_line =
+        Row { pairs: 1, length: 64, uplink: delay, downlink: LinkConfig::default(), has_nats: false };
+    let two_lines = Row { downlink: delay, ..one_line };
+    let many = Row { pairs: 1_000, uplink: jitter, downlink: jitter, ..two_lines };
     let rows = [
-        ("1 pair, no delay, 64 B", world(1, 64, one_line, false)),
-        ("1 pair, 10 ms lines, 64 B", world(1, 64, two_lines, false)),
-        ("1 pair, 10 ms lines, 1,200 B", world(1, 1_200, two_lines, false)),
-        ("1 pair, 10 ms lines, NAT, 64 B", world(1, 64, two_lines, true)),
-        ("1,000 pairs, 10 ms + jitter, 64 B", world(1_000, 64, jittery, false)),
-        ("1,000 pairs, 10 ms + jitter, NAT, 64 B", world(1_000, 64, jittery, true)),
+        ("1 pair, one line with delay, 64 B", one_line),
+        ("1 pair, two lines, 64 B", two_lines),
+        ("1 pair, two lines, 1,200 B", Row { length: 1_200, ..two_lines }),
+        ("1 pair, two lines, NAT, 64 B", Row { has_nats: true, ..two_lines }),
+        ("1,000 pairs, two lines with jitter, 64 B", many),
+        ("1,000 pairs, two lines with jitter, NAT", Row { has_nats: true, ..many }),
     ];
-    for (name, world) in rows {
-        println!("{name:40} {:6} ns per packet", measure(world, packets));
+    println!("nanoseconds per packet                     bare   with trace hash");
+    for (name, row) in rows {
+        let bare = measure(world(row).without_hash(), packets);
+        println!("{name:40} {bare:6} {:17}", measure(world(row), packets));
     }
 }

@@ -94,6 +94,7 @@ mod net;
 mod oracle;
 mod packed;
 mod packet;
+mod swarm;
 #[cfg(test)]
 mod toy;
 mod trace;
