@@ -1,1 +1,141 @@
-//! Under construction.
+//! ICE (RFC 8445): finds a way between two hosts that sit behind NATs, by trying.
+//!
+//! An [`Agent`] is given the addresses at which this host may be reached ([`Candidate`]s), and over
+//! signalling the peer's addresses and [`Credentials`]. It pairs them, sends a STUN request on each
+//! pair, and answers the peer's. A request that is answered on the way it went proves that the pair
+//! works: the agent says [`Event::PathValid`], and data may flow. The controlling agent then asks for
+//! the best valid pair, and both sides say [`Event::PathSelected`].
+//!
+//! Everything may arrive in any order and late (RFC 8838): candidates of either side, credentials, the
+//! peer's checks. A check is answered at once, even before the peer's password is known, because only
+//! ours is needed: this lets the peer send data a round trip earlier.
+//!
+//! How checks are ordered decides how long people wait. One leaves per Ta (5 ms by default), answers
+//! and keepalives aside, retransmissions included. What the peer has just checked goes first, because
+//! its NAT is open. Then pairs of host, reflexive and relayed candidates take turns, each kind in an
+//! order that is the same on both sides. When the list of 100 pairs is full, the least likely pair of the
+//! most numerous kind gives way, so fifty interfaces cannot crowd out the one pair that works.
+//!
+//! Nomination is regular, and waits no fixed time: it begins as soon as no better pair can be hoped
+//! for, at the latest one round trip (and 100 ms) after the first valid direct pair.
+//!
+//! Whatever is not signed with the right password changes nothing but a counter, and is answered at
+//! most ten times a second by something smaller than itself. What is signed is still bounded: see
+//! [`Limits`].
+//!
+//! # What it deliberately does not do
+//!
+//! * **Gather.** Its owner asks the interfaces, STUN and TURN servers. Nor does it pace them together
+//!   with its checks (RFC 8445 §14.2): at 5 ms the few requests of a gathering change nothing.
+//! * **Aggressive nomination.** RFC 8445 removed it, since the two ends could settle on different pairs.
+//! * **ICE-lite** (RFC 8445 §2.5): such an agent must be public, and then its peer needs no ICE.
+//! * **Several components or streams** (RFC 8445 §4): QUIC multiplexes. Use an agent for each.
+//! * **TCP candidates** (RFC 6544). Their lines are read and written, so that they survive signalling.
+//! * **Resolve mDNS names** (RFC 8445 §5.1.1.1 and its drafts): [`CandidateError::UnresolvedName`] hands
+//!   the name to the owner.
+//! * **Consent** (RFC 7675) **and restarts in place** (RFC 8445 §9): a failed or lost session is restarted
+//!   with a new agent, which may keep role and tiebreaker ([`Config`]).
+//! * **Drop the lowest priorities first** when the list is full (RFC 8445 §6.1.2.5), or check strictly by
+//!   priority (§6.1.4.2): priority decides nomination, likelihood decides the order of checks.
+//!
+//! # Pairs
+//!
+//! ```text
+//!            best of its foundation              its turn, or the peer's check
+//!   Frozen ──────────────────────────► Waiting ─────────────────────────────────► InProgress
+//!      ▲  an equal one works, or none      │ ▲                                     │  │   │
+//!      └────────────────────────────────── ┘ └───────────── the peer's check ──────┘  │   │
+//!        a better one of its foundation      ▲                                        │   │
+//!                                            └──── the peer's check ──── Failed ◄─────┘   │
+//!                                                  silence, error, another way            ▼
+//!                                                                                     Succeeded
+//! ```
+//!
+//! The graphs of the agent and of nomination are in `state.rs`.
+//!
+//! # Example
+//!
+//! Two agents on one network, connected by hand:
+//!
+//! ```
+//! use gimlet_ice::{Agent, Candidate, Config, Event, Role, State};
+//! use gimlet_machine::{Buf, FourTuple, Input, Instant, Machine, Path, Rng};
+//!
+//! let now = Instant::ZERO;
+//! let mut alice = Agent::new(now, Rng::from_u64(1), Config::default());
+//! let mut bob = Agent::new(now, Rng::from_u64(2), Config { role: Role::Controlled, ..Config::default() });
+//!
+//! // Each offers an address; signalling carries credentials and candidates across.
+//! alice.add_local_candidate(now, Candidate::host("192.0.2.1:1000".parse().unwrap())).unwrap();
+//! bob.add_local_candidate(now, Candidate::host("192.0.2.2:2000".parse().unwrap())).unwrap();
+//! bob.set_remote_credentials(now, alice.local_credentials().clone()).unwrap();
+//! alice.set_remote_credentials(now, bob.local_credentials().clone()).unwrap();
+//! let line = alice.local_candidates().next().unwrap().to_string();
+//! bob.add_remote_candidate(now, line.parse().unwrap()).unwrap();
+//!
+//! // Bob checks, Alice learns his address from the check, checks back and nominates. Time stands still
+//! // but for the pacing of 5 ms.
+//! let mut storage = Vec::new();
+//! for ms in 0..20 {
+//!     let now = Instant::from_millis(ms);
+//!     for _ in 0..4 {
+//!         while let Some(sent) = alice.poll_transmit(now, &mut Buf::new(&mut storage)) {
+//!             let Path::Direct(tuple) = sent.path else { unreachable!("no relay is involved") };
+//!             bob.handle_input(now, Input::new(Path::Direct(tuple.flipped()), &mut storage));
+//!         }
+//!         while let Some(sent) = bob.poll_transmit(now, &mut Buf::new(&mut storage)) {
+//!             let Path::Direct(tuple) = sent.path else { unreachable!("no relay is involved") };
+//!             alice.handle_input(now, Input::new(Path::Direct(tuple.flipped()), &mut storage));
+//!         }
+//!     }
+//! }
+//!
+//! assert_eq!((alice.state(), bob.state()), (State::Completed, State::Completed));
+//! let path = FourTuple::new("192.0.2.1:1000".parse().unwrap(), "192.0.2.2:2000".parse().unwrap());
+//! assert_eq!(alice.selected_path(), Some(Path::Direct(path)));
+//! assert_eq!(bob.selected_path(), Some(Path::Direct(path.flipped())));
+//! let events: Vec<_> = std::iter::from_fn(|| bob.poll_event()).collect();
+//! assert_eq!(events.last(), Some(&Event::StateChanged(State::Completed)));
+//! ```
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+extern crate alloc;
+
+mod agent;
+mod answers;
+mod candidate;
+mod candidates;
+mod check;
+mod checklist;
+mod checks;
+mod counters;
+mod credentials;
+mod error;
+mod event;
+mod foundation;
+mod limits;
+mod pair;
+mod priority;
+mod report;
+mod role;
+mod state;
+mod timer;
+
+pub use agent::{Agent, Config};
+pub use candidate::{Candidate, CandidateKind, TcpType, Transport};
+pub use counters::IceCounters;
+pub use credentials::Credentials;
+pub use error::{CandidateError, CredentialsError};
+pub use event::{Event, FailureCause};
+pub use foundation::Foundation;
+pub use limits::{
+    CANDIDATE_LINE_MAX, FOUNDATION_MAX, KEEPALIVE_INTERVAL, Limits, MESSAGE_MAX, PAC_TIMEOUT, PASSWORD_MAX,
+    TA_MIN, UFRAG_MAX,
+};
+pub use pair::PairError;
+pub use priority::{candidate_priority, pair_priority};
+pub use report::PairReport;
+pub use role::Role;
+pub use state::{PairState, State};

@@ -1,0 +1,398 @@
+//! The agent: commands, getters, timers. Its other halves are in `agent/`.
+
+mod input;
+mod nomination;
+mod output;
+mod pairing;
+
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use gimlet_machine::{Buf, Deadline, Id, Input, Instant, Machine, Path, Rng, Timers, Transmit, Verdict};
+
+use self::nomination::Nominating;
+use crate::answers::Answers;
+use crate::candidates::Candidates;
+use crate::checklist::Checklist;
+use crate::checks::{Check, Checks};
+use crate::credentials::Session;
+use crate::event::Events;
+use crate::pair::{Pair, PairError};
+use crate::report::PairReport;
+use crate::role::Tiebreak;
+use crate::state::{PairStep, State, Step};
+use crate::timer::TimerKey;
+use crate::{
+    Candidate, CandidateError, Credentials, CredentialsError, Event, FailureCause, IceCounters,
+    KEEPALIVE_INTERVAL, Limits, PAC_TIMEOUT, Role, TA_MIN,
+};
+
+/// How an agent is set up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Who nominates. The side that starts the session controls (RFC 8445 §6.1.1).
+    pub role: Role,
+    /// Ta, the time between two checks; at least [`TA_MIN`] (RFC 8445 §14.2).
+    pub ta: Duration,
+    /// The shortest retransmission timeout (RFC 8445 §14.3 asks for 500 ms).
+    pub rto_min: Duration,
+    /// The component that this agent runs, 1 to 256.
+    pub component: u16,
+    /// The tiebreaker of the session that this one restarts (RFC 8445 §9 keeps it); drawn if `None`.
+    pub tiebreaker: Option<u64>,
+    /// How much the agent holds.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            role: Role::default(),
+            ta: TA_MIN,
+            rto_min: Duration::from_millis(500),
+            component: 1,
+            tiebreaker: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// A full ICE agent for one component of one data stream (RFC 8445). See the crate's page.
+#[derive(Debug)]
+pub struct Agent {
+    config: Config,
+    state: State,
+    role: Tiebreak,
+    session: Session,
+    candidates: Candidates,
+    checklist: Checklist,
+    checks: Checks,
+    nominating: Nominating,
+    answers: Answers,
+    timers: Timers<TimerKey>,
+    events: Events,
+    counters: IceCounters,
+}
+
+impl Agent {
+    /// An agent with fresh credentials. `rng` is its own: every secret, tiebreaker and transaction id
+    /// comes from it.
+    #[allow(clippy::needless_pass_by_value, reason = "nobody else may draw what the agent draws")]
+    pub fn new(_now: Instant, rng: Rng, config: Config) -> Self {
+        let limits = &config.limits;
+        Self {
+            state: State::New,
+            role: Tiebreak::new(config.role, config.tiebreaker, rng.fork("tiebreaker")),
+            session: Session::new(&mut rng.fork("credentials")),
+            candidates: Candidates::new(),
+            checklist: Checklist::new(limits.pairs_max),
+            checks: Checks::new(config.ta.max(TA_MIN), limits.checks_max, rng.fork("transactions")),
+            nominating: Nominating::default(),
+            answers: Answers::new(limits),
+            timers: Timers::new(),
+            events: Events::new(limits.events_max),
+            counters: IceCounters::default(),
+            config,
+        }
+    }
+
+    /// Offers one of our addresses. Its priority is lowered if another candidate of its type has the
+    /// same (RFC 8445 §5.1.2.1): signal what [`Agent::local_candidates`] says. A candidate that is
+    /// known already changes nothing.
+    pub fn add_local_candidate(&mut self, now: Instant, candidate: Candidate) -> Result<(), CandidateError> {
+        self.admit(&candidate, self.candidates.is_local_ended())?;
+        if let Some(id) = self.candidates.add_local(candidate, &self.config.limits)? {
+            self.pair_local(id);
+            self.act_on_early_requests();
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Takes the peer's credentials: from here on checks are sent. Saying the same twice is harmless.
+    pub fn set_remote_credentials(
+        &mut self,
+        now: Instant,
+        credentials: Credentials,
+    ) -> Result<(), CredentialsError> {
+        if self.state == State::Closed {
+            return Err(CredentialsError::Closed);
+        }
+        credentials.validate()?;
+        if let Some(peer) = &self.session.peer {
+            let same = peer.credentials == credentials;
+            return if same { Ok(()) } else { Err(CredentialsError::AlreadySet) };
+        }
+        for stale in self.candidates.remove_other_generations(&credentials.ufrag) {
+            self.remove_pairs_of(stale);
+        }
+        self.session.set_peer(credentials);
+        self.step(Step::Start);
+        // RFC 8863 §4: from the moment at which checks begin.
+        self.timers.set(TimerKey::Patience, now + PAC_TIMEOUT);
+        self.act_on_early_requests();
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Takes one of the peer's addresses, at any time, credentials or not (RFC 8838). An address that
+    /// is known already changes nothing, except that what was learned from a check takes over the
+    /// signalled type and priority.
+    pub fn add_remote_candidate(&mut self, now: Instant, candidate: Candidate) -> Result<(), CandidateError> {
+        self.admit(&candidate, self.candidates.is_remote_ended())?;
+        if let (Some(peer), Some(ufrag)) = (&self.session.peer, &candidate.ufrag)
+            && peer.credentials.ufrag != **ufrag
+        {
+            return Err(CandidateError::OtherGeneration);
+        }
+        let added = self.candidates.add_remote(candidate, &self.config.limits)?;
+        self.pair_remote(added);
+        self.settle(now);
+        Ok(())
+    }
+
+    fn admit(&self, candidate: &Candidate, ended: bool) -> Result<(), CandidateError> {
+        if self.state == State::Closed {
+            return Err(CandidateError::Closed);
+        }
+        if ended {
+            return Err(CandidateError::AfterEnd);
+        }
+        candidate.validate()?;
+        if candidate.component != self.config.component {
+            return Err(CandidateError::OtherComponent(candidate.component));
+        }
+        Ok(())
+    }
+
+    /// No local candidate follows (RFC 8838 §13). Without this on both sides the agent never fails.
+    pub fn end_of_local_candidates(&mut self, now: Instant) {
+        self.candidates.end_local();
+        self.settle(now);
+    }
+
+    /// The peer said that no candidate of its follows (RFC 8838 §14).
+    pub fn end_of_remote_candidates(&mut self, now: Instant) {
+        self.candidates.end_remote();
+        self.settle(now);
+    }
+
+    /// Ends everything: nothing is sent or answered any more.
+    pub fn close(&mut self, now: Instant) {
+        self.step(Step::Close);
+        self.answers.clear();
+        self.checks.clear();
+        self.checklist.remove_unchecked(|_| ());
+        self.timers = Timers::new();
+        self.settle(now);
+    }
+
+    /// What the peer needs to check us.
+    pub fn local_credentials(&self) -> &Credentials {
+        &self.session.local
+    }
+
+    /// Who nominates at the moment.
+    pub fn role(&self) -> Role {
+        self.role.role()
+    }
+
+    /// What defends our role in a conflict; a restarted session keeps it (RFC 8445 §9).
+    pub fn tiebreaker(&self) -> u64 {
+        self.role.tiebreaker()
+    }
+
+    /// Where the agent stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The path that both sides agreed on.
+    pub fn selected_path(&self) -> Option<Path> {
+        self.path_of(self.nominating.selected()?)
+    }
+
+    /// The paths that work, best first. Data may be sent on any of them (RFC 8445 §12.1).
+    pub fn valid_paths(&self) -> impl Iterator<Item = Path> {
+        let valid =
+            |report: PairReport<'_>| (report.state == crate::PairState::Succeeded).then_some(report.path);
+        self.pairs().filter_map(valid)
+    }
+
+    /// Our candidates as they are to be signalled: what the owner added, with unique priorities.
+    pub fn local_candidates(&self) -> impl Iterator<Item = &Candidate> {
+        let signalled = |candidate: &&Candidate| candidate.kind != crate::CandidateKind::PeerReflexive;
+        self.candidates.locals().map(|(_, local)| &local.candidate).filter(signalled)
+    }
+
+    /// The peer's candidates, learned ones included.
+    pub fn remote_candidates(&self) -> impl Iterator<Item = &Candidate> {
+        self.candidates.remotes().map(|(_, remote)| &remote.candidate)
+    }
+
+    /// Every pair, highest priority first. After selection the pairs that were never checked are gone.
+    pub fn pairs(&self) -> impl Iterator<Item = PairReport<'_>> {
+        let mut reports: Vec<_> =
+            self.checklist.iter().filter_map(|(id, pair)| self.report(id, pair)).collect();
+        // Stable: ties stay in the order in which the pairs were formed.
+        reports.sort_by_key(|report| core::cmp::Reverse(report.priority));
+        reports.into_iter()
+    }
+
+    fn report(&self, id: Id<Pair>, pair: &Pair) -> Option<PairReport<'_>> {
+        Some(PairReport {
+            local: &self.candidates.local(pair.local)?.candidate,
+            remote: &self.candidates.remote(pair.remote)?.candidate,
+            path: self.candidates.path(pair.local, pair.remote)?,
+            priority: pair.priority,
+            state: pair.state(),
+            selected: self.nominating.selected() == Some(id),
+            checks: pair.history.checks,
+            answers: pair.history.answers,
+            rtt: pair.history.rtt(),
+            error: pair.history.error,
+        })
+    }
+
+    /// What was done and dropped.
+    pub fn counters(&self) -> &IceCounters {
+        &self.counters
+    }
+
+    fn path_of(&self, id: Id<Pair>) -> Option<Path> {
+        let pair = self.checklist.get(id)?;
+        self.candidates.path(pair.local, pair.remote)
+    }
+
+    /// Takes `step` if the graph allows it, and tells the owner.
+    fn step(&mut self, step: Step) -> bool {
+        let Some(next) = self.state.after(step) else { return false };
+        self.state = next;
+        self.tell(Event::StateChanged(next));
+        true
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.counters.events_dropped += u64::from(self.events.push(event));
+    }
+
+    /// A pair did not work out: by error, by silence, or because its nomination was not answered.
+    fn fail_pair(&mut self, id: Id<Pair>, error: PairError) {
+        let Some(pair) = self.checklist.get_mut(id) else { return };
+        pair.history.error = Some(error);
+        if self.checklist.step(id, PairStep::Fail) {
+            self.checks.cancel(|check| check.pair == id);
+            self.checklist.dequeue(id);
+            self.on_pair_failed(id);
+        }
+    }
+
+    fn on_check_expired(&mut self, check: &Check) {
+        // A cancelled check says nothing by its silence (RFC 8445 §7.3.1.4).
+        let decides = !check.is_cancelled() && !self.checks.is_pending(check.pair);
+        let succeeded =
+            self.checklist.get(check.pair).is_some_and(|pair| pair.is(crate::PairState::Succeeded));
+        // A valid pair stays valid unless its nomination is what was not answered.
+        if decides && (check.nominates || !succeeded) {
+            self.fail_pair(check.pair, PairError::NoAnswer);
+        }
+    }
+
+    /// Brings what follows from the last touch up to date: nomination, failure, timers.
+    fn settle(&mut self, now: Instant) {
+        if self.state == State::Closed {
+            return;
+        }
+        self.consider_nomination(now);
+        self.consider_failure();
+        let (check, expiry) = (self.next_check(), self.checks.next_expiry());
+        self.arm(TimerKey::Check, check);
+        self.arm(TimerKey::Expire, expiry);
+    }
+
+    /// RFC 8863 §4 and RFC 8838 §8: only when nothing is open, nothing can be added, and the peer has had
+    /// time to reach us by itself.
+    fn consider_failure(&mut self) {
+        let patient = self.timers.at(TimerKey::Patience).is_some();
+        let ended = self.candidates.is_local_ended() && self.candidates.is_remote_ended();
+        if self.state != State::Checking || patient || !ended {
+            return;
+        }
+        let open = |pair: &Pair| pair.state().is_open() || pair.is(crate::PairState::Succeeded);
+        if self.checklist.iter().any(|(_, pair)| open(pair)) {
+            return;
+        }
+        let pairs = self.checklist.len();
+        let answered = self.checklist.iter().filter(|(_, pair)| pair.history.answers > 0).count();
+        let cause =
+            if pairs == 0 { FailureCause::NoPairs } else { FailureCause::AllPairsFailed { pairs, answered } };
+        self.step(Step::Fail);
+        self.tell(Event::Failed { cause });
+    }
+
+    /// When a check may leave: at the next slot if a pair is ready, else with a retransmission.
+    fn next_check(&mut self) -> Option<Instant> {
+        self.session.peer.as_ref()?;
+        let ready = self.checks.has_room() && (self.checklist.has_triggered() || self.checks_ordinarily());
+        if ready { Some(self.checks.next_slot()) } else { self.checks.next_retransmission() }
+    }
+
+    /// Whether a pair waits for an ordinary check.
+    fn checks_ordinarily(&mut self) -> bool {
+        self.nominating.selected().is_none() && self.checklist.has_ordinary()
+    }
+
+    fn arm(&mut self, key: TimerKey, at: Option<Instant>) {
+        match at {
+            Some(at) => self.timers.set(key, at),
+            None => self.timers.clear(key),
+        }
+    }
+}
+
+impl Machine for Agent {
+    type Path = Path;
+    type Event = Event;
+
+    /// Takes what belongs to this session. `NotMine`, before any signature is looked at: no STUN, a
+    /// request to another fragment, an answer to nothing we asked.
+    fn handle_input(&mut self, now: Instant, input: Input<'_, Path>) -> Verdict<Path> {
+        let verdict = self.on_datagram(now, input.path, input.bytes);
+        if verdict == Verdict::Consumed {
+            self.settle(now);
+        }
+        verdict
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(key) = self.timers.pop(now) {
+            match key {
+                // What these stand for is looked up, not remembered: see `settle`.
+                TimerKey::Check | TimerKey::Expire | TimerKey::Nominate | TimerKey::Patience => {}
+                TimerKey::Keepalive => {
+                    self.answers.keepalive = true;
+                    self.timers.set(TimerKey::Keepalive, now + KEEPALIVE_INTERVAL);
+                }
+            }
+        }
+        while let Some(check) = self.checks.take_expired(now) {
+            self.on_check_expired(&check);
+        }
+        self.settle(now);
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    /// Answers go first, then triggered checks, retransmissions, ordinary checks, keepalives.
+    fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Path>> {
+        let path = self.write_next(now, out)?;
+        debug_assert!(out.len() <= crate::MESSAGE_MAX, "the bound holds");
+        Some(Transmit::new(path))
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.timers.deadline()
+    }
+}

@@ -1,0 +1,229 @@
+//! What arrives: requests of the peer, answers to our checks.
+
+use core::net::SocketAddr;
+
+use gimlet_machine::{Id, Instant, Path, Verdict};
+use gimlet_stun::{Class, IntegrityAlgorithm, IntegrityError, Message, Method, error_code, is_stun};
+
+use super::Agent;
+use crate::answers::{Answer, AnswerKind, Early};
+use crate::check::{BadRequest, Request};
+use crate::checks::Check;
+use crate::pair::{Pair, PairError};
+use crate::state::{PairState, PairStep, State, Step};
+use crate::timer::TimerKey;
+use crate::{Event, KEEPALIVE_INTERVAL, Role};
+
+impl Agent {
+    pub(super) fn on_datagram(&mut self, now: Instant, path: Path, bytes: &[u8]) -> Verdict<Path> {
+        if self.state == State::Closed || !is_stun(bytes) {
+            return Verdict::NotMine;
+        }
+        let Ok(message) = Message::parse(bytes) else {
+            self.counters.malformed += 1;
+            return Verdict::NotMine;
+        };
+        if message.method() != Method::BINDING {
+            return Verdict::NotMine;
+        }
+        match message.class() {
+            Class::Request => self.on_request(now, path, &message),
+            Class::Indication => self.on_indication(&path),
+            Class::Success | Class::Error => self.on_answer(now, path, &message),
+        }
+    }
+
+    /// A keepalive of the peer. It carries no name, so only its path says whose it is.
+    fn on_indication(&mut self, path: &Path) -> Verdict<Path> {
+        if !self.is_path_of_pair(path) {
+            return Verdict::NotMine;
+        }
+        self.counters.indications += 1;
+        Verdict::Consumed
+    }
+
+    /// RFC 8445 §7.3. Our own password is all it takes, so a request is answered even before the
+    /// peer's credentials are known.
+    fn on_request(&mut self, now: Instant, path: Path, message: &Message<'_>) -> Verdict<Path> {
+        let Some(sender) = message.username().and_then(|username| self.session.sender(username)) else {
+            return Verdict::NotMine;
+        };
+        if let Err(error) = message.verify(&self.session.local_key) {
+            self.on_unauthenticated(now, path, message, error);
+            return Verdict::Consumed;
+        }
+        let algorithm = message.integrity_algorithm().unwrap_or(IntegrityAlgorithm::Sha1);
+        let request = match Request::read(message) {
+            Ok(request) => request,
+            Err(bad) => {
+                self.counters.requests_refused += 1;
+                let kind = match bad {
+                    BadRequest::Unknown(kinds) => AnswerKind::UnknownAttributes(algorithm, kinds),
+                    BadRequest::Attributes => AnswerKind::Error(algorithm, error_code::BAD_REQUEST),
+                };
+                self.answer(path, message, kind);
+                return Verdict::Consumed;
+            }
+        };
+        if !self.settle_roles(&request) {
+            self.counters.role_conflicts_refused += 1;
+            self.answer(path, message, AnswerKind::Error(algorithm, error_code::ROLE_CONFLICT));
+            self.on_request_refused(&path);
+            return Verdict::Consumed;
+        }
+        if self.answer(path, message, AnswerKind::Success(algorithm)) {
+            self.counters.requests_answered += 1;
+        }
+        let Request { priority, use_candidate, claim: _ } = request;
+        self.on_request_answered(Early { path, priority, use_candidate, sender: sender.into() });
+        Verdict::Consumed
+    }
+
+    /// RFC 8489 §9.1.3: 400 without integrity, 401 with a wrong one. Nothing changes but a counter.
+    fn on_unauthenticated(&mut self, now: Instant, path: Path, message: &Message<'_>, error: IntegrityError) {
+        let code = match error {
+            IntegrityError::Missing => {
+                self.counters.requests_unsigned += 1;
+                error_code::BAD_REQUEST
+            }
+            IntegrityError::Mismatch => {
+                self.counters.requests_forged += 1;
+                error_code::UNAUTHENTICATED
+            }
+        };
+        let answer = Answer { path, id: message.transaction_id(), kind: AnswerKind::Unsigned(code) };
+        if !self.answers.push_unsigned(now, answer, message.as_bytes().len()) {
+            self.counters.answers_withheld += 1;
+        }
+    }
+
+    fn answer(&mut self, path: Path, message: &Message<'_>, kind: AnswerKind) -> bool {
+        let queued = self.answers.push(Answer { path, id: message.transaction_id(), kind });
+        self.counters.answers_withheld += u64::from(!queued);
+        queued
+    }
+
+    /// RFC 8445 §7.2.5.
+    fn on_answer(&mut self, now: Instant, path: Path, message: &Message<'_>) -> Verdict<Path> {
+        let id = message.transaction_id();
+        if self.checks.get(id).is_none() {
+            return Verdict::NotMine;
+        }
+        // RFC 8489 §9.1.4: as if it had never been received, so the check goes on.
+        let signed = self.session.peer.as_ref().is_some_and(|peer| message.verify(&peer.key).is_ok());
+        if !signed {
+            self.counters.answers_forged += 1;
+            return Verdict::Consumed;
+        }
+        let Some(check) = self.checks.take(id) else { return Verdict::Consumed };
+        let Some(pair) = self.checklist.get_mut(check.pair) else {
+            self.counters.answers_late += 1;
+            return Verdict::Consumed;
+        };
+        pair.history.answers = pair.history.answers.saturating_add(1);
+        let expected = self.candidates.path(pair.local, pair.remote);
+        if expected != Some(path) {
+            // RFC 8445 §7.2.5.2.1.
+            self.counters.answers_asymmetric += 1;
+            self.on_check_failed(&check, PairError::Asymmetric);
+        } else if message.class() == Class::Error {
+            self.counters.answers_refusing += 1;
+            self.on_error_answer(&check, message);
+        } else if message.unknown_required().next().is_some() {
+            self.on_check_failed(&check, PairError::Malformed);
+        } else {
+            match message.xor_mapped_address() {
+                Some(mapped) => self.on_success(now, &check, path, mapped),
+                None => self.on_check_failed(&check, PairError::Malformed),
+            }
+        }
+        Verdict::Consumed
+    }
+
+    fn on_error_answer(&mut self, check: &Check, message: &Message<'_>) {
+        match message.error_code() {
+            Some(error) if error.code == error_code::ROLE_CONFLICT => self.on_role_conflict(check),
+            Some(error) => self.on_check_failed(check, PairError::Refused(error.code)),
+            None => self.on_check_failed(check, PairError::Malformed),
+        }
+    }
+
+    /// RFC 8445 §7.2.5.1. The role in the request is given up, unless it was given up already; the pair
+    /// is checked again under the one we have then. Without that check, two agents that gave up the same
+    /// role at once would never learn of it.
+    fn on_role_conflict(&mut self, check: &Check) {
+        let id = check.pair;
+        let current = check.epoch == self.role.epoch();
+        if current {
+            self.role.yield_to_conflict();
+            self.on_role_changed();
+            self.checks.cancel(|other| other.pair == id);
+        } else if self.checks.is_pending(id) {
+            return;
+        }
+        let waits = self.nominating.selected().is_none() && self.checklist.step(id, PairStep::Trigger);
+        let Some(pair) = self.checklist.get_mut(id) else { return };
+        pair.recheck = current && pair.is(PairState::Succeeded);
+        if waits || pair.recheck {
+            self.checklist.trigger(id);
+        }
+    }
+
+    /// The check says that its pair does not work, unless another check of the pair is under way or has
+    /// shown that it does.
+    fn on_check_failed(&mut self, check: &Check, error: PairError) {
+        let succeeded = self.checklist.get(check.pair).is_some_and(|pair| pair.is(PairState::Succeeded));
+        let decides = if check.nominates { true } else { !check.is_cancelled() && !succeeded };
+        if decides && !self.checks.is_pending(check.pair) {
+            self.fail_pair(check.pair, error);
+        }
+    }
+
+    /// RFC 8445 §7.2.5.3.
+    fn on_success(&mut self, now: Instant, check: &Check, path: Path, mapped: SocketAddr) {
+        self.counters.checks_answered += 1;
+        let rtt = check.measures_rtt().then(|| now.since(check.sent_at));
+        let Some(pair) = self.checklist.get_mut(check.pair) else { return };
+        if let Some(rtt) = rtt {
+            pair.history.sample(rtt);
+        }
+        let (local, foundation, nominated) = (pair.local, pair.foundation, pair.nominated);
+        let was_valid = pair.is(PairState::Succeeded);
+        let became_valid = pair.step(PairStep::Succeed) && !was_valid;
+        pair.history.error = None;
+        self.on_mapped_address(local, mapped);
+        if became_valid {
+            if check.epoch == self.role.epoch() {
+                self.checks.cancel(|other| other.pair == check.pair);
+                self.checklist.dequeue(check.pair);
+            } else if let Some(pair) = self.checklist.get_mut(check.pair) {
+                // The path works, but the peer has not agreed to the role that we have since taken: if a
+                // check is queued that says so, it still leaves.
+                pair.recheck = true;
+            }
+            self.checklist.unfreeze(foundation);
+            self.tell(Event::PathValid { path, rtt });
+            self.on_pair_valid(now);
+        }
+        self.on_nomination_answered(check);
+        if nominated && self.role.role() == Role::Controlled {
+            self.accept_nomination(check.pair);
+        }
+    }
+
+    fn on_pair_valid(&mut self, now: Instant) {
+        if self.nominating.on_valid(now) {
+            self.step(Step::Validate);
+            self.timers.set_earlier(TimerKey::Keepalive, now + KEEPALIVE_INTERVAL);
+        }
+    }
+
+    /// What a failed pair means for nomination and for the agent.
+    pub(super) fn on_pair_failed(&mut self, id: Id<Pair>) {
+        self.nominating.on_failed(id);
+        if self.checklist.best_valid().is_none() && self.nominating.on_none_valid() {
+            self.timers.clear(TimerKey::Keepalive);
+            self.step(Step::Lose);
+        }
+    }
+}

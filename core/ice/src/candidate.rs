@@ -1,0 +1,306 @@
+//! Candidates: addresses at which an agent may be reached.
+
+mod attribute;
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+
+use gimlet_machine::{FourTuple, Path};
+
+use crate::priority::{as_peer_reflexive, local_preference};
+use crate::{CandidateError, Foundation, candidate_priority};
+
+/// How a candidate was learned (RFC 8445 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CandidateKind {
+    /// An address of one of the host's interfaces.
+    Host,
+    /// What a STUN server saw.
+    ServerReflexive,
+    /// What the peer saw during checks.
+    PeerReflexive,
+    /// An address on a relay.
+    Relayed,
+}
+
+impl CandidateKind {
+    /// The type preference that RFC 8445 §5.1.2.2 recommends: 126, 100, 110, 0.
+    pub const fn type_preference(self) -> u8 {
+        match self {
+            CandidateKind::Host => 126,
+            CandidateKind::PeerReflexive => 110,
+            CandidateKind::ServerReflexive => 100,
+            CandidateKind::Relayed => 0,
+        }
+    }
+
+    /// The RFC's word for it: `host`, `srflx`, `prflx`, `relay`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            CandidateKind::Host => "host",
+            CandidateKind::ServerReflexive => "srflx",
+            CandidateKind::PeerReflexive => "prflx",
+            CandidateKind::Relayed => "relay",
+        }
+    }
+}
+
+/// The transport of a candidate. Lines of both are read and written; the agent checks UDP only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A TCP connection (RFC 6544).
+    Tcp(TcpType),
+}
+
+/// Who opens the connection of a TCP candidate (RFC 6544 §4.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TcpType {
+    /// The owner of the candidate.
+    Active,
+    /// The other side.
+    Passive,
+    /// Both at once.
+    SimultaneousOpen,
+}
+
+impl Transport {
+    /// Whether a local candidate of this transport pairs with a remote one of `other` (RFC 8445
+    /// §6.1.2.2, RFC 6544 §6.2).
+    pub const fn pairs_with(self, other: Transport) -> bool {
+        match (self, other) {
+            (Transport::Udp, Transport::Udp)
+            | (Transport::Tcp(TcpType::Active), Transport::Tcp(TcpType::Passive))
+            | (Transport::Tcp(TcpType::Passive), Transport::Tcp(TcpType::Active))
+            | (Transport::Tcp(TcpType::SimultaneousOpen), Transport::Tcp(TcpType::SimultaneousOpen)) => true,
+            (Transport::Udp, Transport::Tcp(_))
+            | (Transport::Tcp(_), Transport::Udp)
+            | (
+                Transport::Tcp(TcpType::Active),
+                Transport::Tcp(TcpType::Active | TcpType::SimultaneousOpen),
+            )
+            | (
+                Transport::Tcp(TcpType::Passive),
+                Transport::Tcp(TcpType::Passive | TcpType::SimultaneousOpen),
+            )
+            | (
+                Transport::Tcp(TcpType::SimultaneousOpen),
+                Transport::Tcp(TcpType::Active | TcpType::Passive),
+            ) => false,
+        }
+    }
+
+    /// A byte for the foundation: TCP candidates of any type share one.
+    pub(crate) const fn digest(self) -> u8 {
+        match self {
+            Transport::Udp => 17,
+            Transport::Tcp(_) => 6,
+        }
+    }
+}
+
+/// From where packets of a local candidate leave (RFC 8445 §4, "base").
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Base {
+    /// From the candidate's own address: host candidates, and every remote candidate.
+    Own,
+    /// From another local socket.
+    Socket(SocketAddr),
+    /// Through a relay, over this flow. Boxed because it is rare and large.
+    Relay(Box<FourTuple>),
+}
+
+/// An address at which an agent may be reached (RFC 8445 §5.1).
+///
+/// It is written and read as a `candidate-attribute` (RFC 8839 §5.1):
+///
+/// ```
+/// # use gimlet_ice::Candidate;
+/// let candidate = Candidate::host("192.0.2.1:4000".parse().unwrap());
+/// let line = candidate.to_string();
+/// assert!(line.starts_with("candidate:") && line.ends_with(" 1 UDP 2130706431 192.0.2.1 4000 typ host"));
+/// assert_eq!(line.parse::<Candidate>().unwrap(), candidate);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Groups candidates that likely share their fate.
+    pub foundation: Foundation,
+    /// Which component of the data stream, 1 to 256.
+    pub component: u16,
+    /// How packets travel.
+    pub transport: Transport,
+    /// The owner's preference, 1 to 2³¹ − 1.
+    pub priority: u32,
+    /// The address to reach.
+    pub address: SocketAddr,
+    /// How it was learned.
+    pub kind: CandidateKind,
+    /// The related address (`raddr`, `rport`): for diagnosis only.
+    pub related: Option<SocketAddr>,
+    /// The username fragment of the generation that it belongs to, if the line said so (RFC 8839 §5.1).
+    pub ufrag: Option<Box<str>>,
+    base: Base,
+}
+
+impl Candidate {
+    /// A candidate for one of our sockets.
+    pub fn host(address: SocketAddr) -> Self {
+        Self::new(CandidateKind::Host, address, address.ip(), None, Base::Own)
+    }
+
+    /// What `server` saw of our socket `base`.
+    pub fn server_reflexive(mapped: SocketAddr, base: SocketAddr, server: Option<SocketAddr>) -> Self {
+        let kind = CandidateKind::ServerReflexive;
+        let server = server.map(|server| server.ip());
+        Self { related: Some(base), ..Self::new(kind, mapped, base.ip(), server, Base::Socket(base)) }
+    }
+
+    /// An address on a relay that we reach over `relay`; `mapped` is what the relay saw of us.
+    pub fn relayed(address: SocketAddr, relay: FourTuple, mapped: Option<SocketAddr>) -> Self {
+        let base = Base::Relay(Box::new(relay));
+        let server = Some(relay.remote.ip());
+        Self { related: mapped, ..Self::new(CandidateKind::Relayed, address, address.ip(), server, base) }
+    }
+
+    /// What we saw of the peer when its check arrived (RFC 8445 §7.3.1.3).
+    pub(crate) fn peer_reflexive(address: SocketAddr, priority: u32, foundation: Foundation) -> Self {
+        let kind = CandidateKind::PeerReflexive;
+        Self { foundation, priority, ..Self::new(kind, address, address.ip(), None, Base::Own) }
+    }
+
+    /// This local candidate's base, as the peer sees it at `mapped` (RFC 8445 §7.2.5.3.1).
+    pub(crate) fn seen_as(&self, mapped: SocketAddr) -> Self {
+        let (kind, transport, component) = (CandidateKind::PeerReflexive, self.transport, self.component);
+        let (base, base_address) = match &self.base {
+            Base::Own => (Base::Socket(self.address), self.address),
+            Base::Socket(socket) => (self.base.clone(), *socket),
+            Base::Relay(_) => (self.base.clone(), self.address),
+        };
+        Self {
+            foundation: Foundation::of(kind, base_address.ip(), transport, None),
+            component,
+            transport,
+            priority: as_peer_reflexive(self.priority),
+            address: mapped,
+            kind,
+            related: Some(base_address),
+            ufrag: None,
+            base,
+        }
+    }
+
+    fn new(
+        kind: CandidateKind,
+        address: SocketAddr,
+        base_ip: IpAddr,
+        server: Option<IpAddr>,
+        base: Base,
+    ) -> Self {
+        let transport = Transport::Udp;
+        Self {
+            foundation: Foundation::of(kind, base_ip, transport, server),
+            component: 1,
+            transport,
+            priority: candidate_priority(kind, u16::MAX, 1),
+            address,
+            kind,
+            related: None,
+            ufrag: None,
+            base,
+        }
+    }
+
+    /// The same candidate with another local preference: higher is tried, and preferred, earlier.
+    #[must_use]
+    pub fn with_local_preference(mut self, local_preference: u16) -> Self {
+        self.priority = candidate_priority(self.kind, local_preference, self.component);
+        self
+    }
+
+    /// The same candidate for another component.
+    #[must_use]
+    pub fn with_component(mut self, component: u16) -> Self {
+        self.component = component;
+        self.priority = candidate_priority(self.kind, local_preference(self.priority), component);
+        self
+    }
+
+    /// The local preference inside [`Candidate::priority`].
+    pub const fn local_preference(&self) -> u16 {
+        local_preference(self.priority)
+    }
+
+    /// The path from this local candidate to `peer`.
+    pub fn path_to(&self, peer: SocketAddr) -> Path {
+        match &self.base {
+            Base::Own => Path::Direct(FourTuple::new(self.address, peer)),
+            Base::Socket(socket) => Path::Direct(FourTuple::new(*socket, peer)),
+            Base::Relay(relay) => Path::Relayed { relay: **relay, peer },
+        }
+    }
+
+    /// Whether packets of `path` leave from, and arrive at, this local candidate's base.
+    pub(crate) fn is_base_of(&self, path: &Path) -> bool {
+        match (&self.base, path) {
+            (Base::Own, Path::Direct(tuple)) => self.address == tuple.local,
+            (Base::Socket(socket), Path::Direct(tuple)) => *socket == tuple.local,
+            (Base::Relay(flow), Path::Relayed { relay, .. }) => **flow == *relay,
+            (Base::Own | Base::Socket(_), Path::Relayed { .. }) | (Base::Relay(_), Path::Direct(_)) => false,
+        }
+    }
+
+    /// Whether both local candidates send from the same place.
+    pub(crate) fn shares_base_with(&self, other: &Candidate) -> bool {
+        self.path_to(other.address) == other.path_to(other.address)
+    }
+
+    /// Whether a pair of this local and that remote candidate makes sense (RFC 8445 §6.1.2.2).
+    pub(crate) fn pairs_with(&self, peer: &Candidate) -> bool {
+        let families = match (self.address.ip(), peer.address.ip()) {
+            (IpAddr::V4(_), IpAddr::V4(_)) => true,
+            // Link-local addresses reach only their link.
+            (IpAddr::V6(ours), IpAddr::V6(theirs)) => {
+                ours.is_unicast_link_local() == theirs.is_unicast_link_local()
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        };
+        families && self.component == peer.component && self.transport.pairs_with(peer.transport)
+    }
+
+    /// Whether the address can be a candidate at all. Multicast and broadcast are refused because a
+    /// peer that names them would have us flood a network (RFC 8445 §19.5.1).
+    pub(crate) fn validate(&self) -> Result<(), CandidateError> {
+        let ip = self.address.ip();
+        let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+        if ip.is_unspecified() || ip.is_multicast() || broadcast || self.address.port() == 0 {
+            return Err(CandidateError::Unusable(self.address));
+        }
+        match self.transport {
+            Transport::Udp => Ok(()),
+            Transport::Tcp(_) => Err(CandidateError::UnsupportedTransport),
+        }
+    }
+}
+
+impl fmt::Display for CandidateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whether `ip` is of a kind that only a nearby host reaches: private, shared, unique-local,
+/// link-local or loopback (RFC 1918, 6598, 4193, 3927, 4291).
+pub(crate) fn is_near(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared = ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64;
+            ip.is_private() || ip.is_link_local() || ip.is_loopback() || shared
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

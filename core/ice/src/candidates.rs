@@ -1,0 +1,288 @@
+//! The candidates of both sides, as the agent keeps them.
+
+use alloc::boxed::Box;
+use core::net::SocketAddr;
+
+use gimlet_machine::{Arena, Id, Path};
+
+use crate::pair::Ends;
+use crate::{Candidate, CandidateError, CandidateKind, Foundation, Limits};
+
+/// One of our candidates.
+#[derive(Clone, Debug)]
+pub(crate) struct Local {
+    pub(crate) candidate: Candidate,
+    /// Equal for equal foundations.
+    pub(crate) foundation: u16,
+}
+
+impl Local {
+    /// A peer-reflexive candidate is never paired (RFC 8445 §7.2.5.3.1).
+    fn stands_for_its_base(&self) -> bool {
+        self.candidate.kind != CandidateKind::PeerReflexive
+    }
+}
+
+/// One of the peer's candidates.
+#[derive(Clone, Debug)]
+pub(crate) struct Remote {
+    pub(crate) candidate: Candidate,
+    /// Equal for equal foundations.
+    pub(crate) foundation: u16,
+    /// Learned from a check and not signalled: paired only with the base that heard it.
+    pub(crate) learned: bool,
+    /// Grows with every candidate: tells the oldest.
+    born: u32,
+}
+
+/// Which sides have declared the end of their candidates (RFC 8838 §13).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Open,
+    Local,
+    Remote,
+    Both,
+}
+
+/// All candidates of one agent.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    locals: Arena<Local>,
+    remotes: Arena<Remote>,
+    end: End,
+    foundations: u16,
+    born: u32,
+}
+
+/// What became of a remote candidate that was added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It is new.
+    New(Id<Remote>),
+    /// It was known as peer-reflexive and is now known as what was signalled (RFC 8445 §7.3.1.3).
+    TookOver(Id<Remote>),
+    /// The address was known.
+    Known,
+}
+
+impl Candidates {
+    pub(crate) fn new() -> Self {
+        Self { locals: Arena::new(), remotes: Arena::new(), end: End::Open, foundations: 0, born: 0 }
+    }
+
+    pub(crate) fn end_local(&mut self) {
+        self.end = match self.end {
+            End::Open | End::Local => End::Local,
+            End::Remote | End::Both => End::Both,
+        };
+    }
+
+    pub(crate) fn end_remote(&mut self) {
+        self.end = match self.end {
+            End::Open | End::Remote => End::Remote,
+            End::Local | End::Both => End::Both,
+        };
+    }
+
+    pub(crate) fn is_local_ended(&self) -> bool {
+        matches!(self.end, End::Local | End::Both)
+    }
+
+    pub(crate) fn is_remote_ended(&self) -> bool {
+        matches!(self.end, End::Remote | End::Both)
+    }
+
+    /// Takes a local candidate; `None` if address and base are known already.
+    pub(crate) fn add_local(
+        &mut self,
+        mut candidate: Candidate,
+        limits: &Limits,
+    ) -> Result<Option<Id<Local>>, CandidateError> {
+        let known = |local: &Local| {
+            local.candidate.address == candidate.address && local.candidate.shares_base_with(&candidate)
+        };
+        if self.locals.iter().any(|(_, local)| known(local)) {
+            return Ok(None);
+        }
+        let kind = candidate.kind;
+        let same_kind = self.locals.iter().filter(|(_, local)| local.candidate.kind == kind).count();
+        if same_kind >= limits.local_candidates_max {
+            return Err(CandidateError::TooMany);
+        }
+        self.make_priority_unique(&mut candidate);
+        let foundation = self.local_foundation(candidate.foundation);
+        Ok(Some(self.locals.insert(Local { candidate, foundation })))
+    }
+
+    /// RFC 8445 §5.1.2.1: local preferences are unique within a type. A reflexive candidate first asks for
+    /// its base's, so that both rank alike.
+    fn make_priority_unique(&self, candidate: &mut Candidate) {
+        let base = self.locals.iter().map(|(_, local)| &local.candidate);
+        let mut base =
+            base.filter(|base| base.kind == CandidateKind::Host && base.shares_base_with(candidate));
+        if let (CandidateKind::ServerReflexive, Some(base)) = (candidate.kind, base.next()) {
+            let preference = base.local_preference().min(candidate.local_preference());
+            *candidate = candidate.clone().with_local_preference(preference);
+        }
+        let taken = |priority| self.locals.iter().any(|(_, local)| local.candidate.priority == priority);
+        while taken(candidate.priority) && candidate.local_preference() > 0 {
+            *candidate = candidate.clone().with_local_preference(candidate.local_preference() - 1);
+        }
+    }
+
+    /// Takes a signalled candidate.
+    pub(crate) fn add_remote(
+        &mut self,
+        candidate: Candidate,
+        limits: &Limits,
+    ) -> Result<Added, CandidateError> {
+        let foundation = self.remote_foundation(candidate.foundation);
+        if let Some(id) = self.remote_at(candidate.address)
+            && let Some(remote) = self.remotes.get_mut(id)
+        {
+            if !remote.learned {
+                return Ok(Added::Known);
+            }
+            remote.candidate = candidate;
+            remote.foundation = foundation;
+            remote.learned = false;
+            return Ok(Added::TookOver(id));
+        }
+        let alike = |remote: &Remote| !remote.learned && remote.candidate.kind == candidate.kind;
+        if self.remotes.iter().filter(|(_, remote)| alike(remote)).count() >= limits.remote_candidates_max {
+            return Err(CandidateError::TooMany);
+        }
+        Ok(Added::New(self.insert_remote(candidate, foundation, false)))
+    }
+
+    /// Learns the peer's candidate from a check of its (RFC 8445 §7.3.1.3): the priority is the check's, the
+    /// foundation is unlike all others.
+    pub(crate) fn add_peer_reflexive(&mut self, address: SocketAddr, priority: u32) -> Id<Remote> {
+        let is_known =
+            |foundation| self.remotes.iter().any(|(_, remote)| remote.candidate.foundation == foundation);
+        let mut number = u64::from(self.born);
+        while is_known(Foundation::from_number(number)) {
+            number += 1;
+        }
+        let candidate = Candidate::peer_reflexive(address, priority, Foundation::from_number(number));
+        let foundation = self.fresh_foundation();
+        self.insert_remote(candidate, foundation, true)
+    }
+
+    fn insert_remote(&mut self, candidate: Candidate, foundation: u16, learned: bool) -> Id<Remote> {
+        self.born = self.born.wrapping_add(1);
+        self.remotes.insert(Remote { candidate, foundation, learned, born: self.born })
+    }
+
+    pub(crate) fn remove_remote(&mut self, id: Id<Remote>) {
+        self.remotes.remove(id);
+    }
+
+    /// The oldest learned candidate that `may_go`.
+    pub(crate) fn oldest_learned(&self, mut may_go: impl FnMut(Id<Remote>) -> bool) -> Option<Id<Remote>> {
+        let learned = self.remotes.iter().filter(|(_, remote)| remote.learned);
+        learned.filter(|(id, _)| may_go(*id)).min_by_key(|(_, remote)| remote.born).map(|(id, _)| id)
+    }
+
+    pub(crate) fn count_learned(&self) -> usize {
+        self.remotes.iter().filter(|(_, remote)| remote.learned).count()
+    }
+
+    /// Forgets signalled candidates that name another fragment than `ufrag`; returns them.
+    pub(crate) fn remove_other_generations(&mut self, ufrag: &str) -> Box<[Id<Remote>]> {
+        let other = |remote: &Remote| remote.candidate.ufrag.as_deref().is_some_and(|named| named != ufrag);
+        let stale: Box<[_]> =
+            self.remotes.iter().filter(|(_, remote)| other(remote)).map(|(id, _)| id).collect();
+        for id in &stale {
+            self.remotes.remove(*id);
+        }
+        stale
+    }
+
+    /// Records what the peer sees of us as a local peer-reflexive candidate (RFC 8445 §7.2.5.3.1). It is
+    /// never paired: its base is. Returns whether it is news; beyond the limit it is not recorded.
+    pub(crate) fn add_local_peer_reflexive(
+        &mut self,
+        mapped: SocketAddr,
+        base: Id<Local>,
+        limits: &Limits,
+    ) -> bool {
+        let Some(base) = self.locals.get(base).map(|local| local.candidate.clone()) else { return false };
+        let known = self.locals.iter().any(|(_, local)| local.candidate.address == mapped);
+        let kind = CandidateKind::PeerReflexive;
+        let same_kind = self.locals.iter().filter(|(_, local)| local.candidate.kind == kind).count();
+        if known || same_kind >= limits.peer_reflexive_max {
+            return false;
+        }
+        let candidate = base.seen_as(mapped);
+        let foundation = self.local_foundation(candidate.foundation);
+        self.locals.insert(Local { candidate, foundation });
+        true
+    }
+
+    fn local_foundation(&mut self, foundation: Foundation) -> u16 {
+        let same = self.locals.iter().find(|(_, local)| local.candidate.foundation == foundation);
+        let same = same.map(|(_, local)| local.foundation);
+        same.unwrap_or_else(|| self.fresh_foundation())
+    }
+
+    fn remote_foundation(&mut self, foundation: Foundation) -> u16 {
+        let same = self.remotes.iter().find(|(_, remote)| remote.candidate.foundation == foundation);
+        let same = same.map(|(_, remote)| remote.foundation);
+        same.unwrap_or_else(|| self.fresh_foundation())
+    }
+
+    /// A number for a foundation not seen before. It wraps long after the last candidate with the same
+    /// number is gone.
+    fn fresh_foundation(&mut self) -> u16 {
+        self.foundations = self.foundations.wrapping_add(1);
+        self.foundations
+    }
+
+    pub(crate) fn ends(&self, local: Id<Local>, remote: Id<Remote>) -> Option<Ends<'_>> {
+        Some(Ends { local: (local, self.locals.get(local)?), remote: (remote, self.remotes.get(remote)?) })
+    }
+
+    pub(crate) fn path(&self, local: Id<Local>, remote: Id<Remote>) -> Option<Path> {
+        Some(self.locals.get(local)?.candidate.path_to(self.remotes.get(remote)?.candidate.address))
+    }
+
+    /// The candidate that stands in pairs for the base of `path`: the preferred one with that base, which
+    /// makes the others redundant (RFC 8445 §6.1.2.4).
+    pub(crate) fn base_of(&self, path: &Path) -> Option<Id<Local>> {
+        let bases = self.locals.iter().filter(|(_, local)| local.stands_for_its_base());
+        let bases = bases.filter(|(_, local)| local.candidate.is_base_of(path));
+        bases.max_by_key(|(_, local)| local.candidate.priority).map(|(id, _)| id)
+    }
+
+    /// The candidate that stands in pairs for the base of `id`.
+    pub(crate) fn representative(&self, id: Id<Local>) -> Option<Id<Local>> {
+        let local = self.locals.get(id)?;
+        self.base_of(&local.candidate.path_to(local.candidate.address))
+    }
+
+    /// The candidates that stand in pairs for our bases.
+    pub(crate) fn representatives(&self) -> impl Iterator<Item = (Id<Local>, &Local)> {
+        self.locals.iter().filter(|(id, _)| self.representative(*id) == Some(*id))
+    }
+
+    pub(crate) fn remote_at(&self, address: SocketAddr) -> Option<Id<Remote>> {
+        self.remotes.iter().find(|(_, remote)| remote.candidate.address == address).map(|(id, _)| id)
+    }
+
+    pub(crate) fn local(&self, id: Id<Local>) -> Option<&Local> {
+        self.locals.get(id)
+    }
+
+    pub(crate) fn remote(&self, id: Id<Remote>) -> Option<&Remote> {
+        self.remotes.get(id)
+    }
+
+    pub(crate) fn locals(&self) -> impl Iterator<Item = (Id<Local>, &Local)> {
+        self.locals.iter()
+    }
+
+    pub(crate) fn remotes(&self) -> impl Iterator<Item = (Id<Remote>, &Remote)> {
+        self.remotes.iter()
+    }
+}

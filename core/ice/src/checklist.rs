@@ -1,0 +1,271 @@
+//! The checklist: all pairs, and whose turn it is.
+
+use gimlet_machine::{Arena, Id, Instant, Queue};
+
+use crate::Role;
+use crate::candidates::Remote;
+use crate::pair::{Ends, Lane, Pair};
+use crate::state::{PairState, PairStep};
+
+/// The pairs of one data stream and the order of their checks (RFC 8445 §6.1.2).
+#[derive(Debug)]
+pub(crate) struct Checklist {
+    pairs: Arena<Pair>,
+    /// Pairs that the peer has checked, or that carry a nomination (RFC 8445 §6.1.4.1).
+    triggered: Queue<Id<Pair>>,
+    /// Whose turn it is among pairs that nobody triggered.
+    turn: Lane,
+    /// A foundation may have become idle: its frozen pairs need a look.
+    thaw: bool,
+    max: usize,
+}
+
+/// What became of a pair that was to be formed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Formed {
+    /// It is in the list.
+    New(Id<Pair>),
+    /// It was already.
+    Known(Id<Pair>),
+    /// It is in the list, in place of this less likely one.
+    Replaced(Id<Pair>, Id<Pair>),
+    /// The list is full of pairs that are checked, or more likely.
+    Refused,
+}
+
+impl Checklist {
+    pub(crate) fn new(max: usize) -> Self {
+        let max = max.max(1);
+        Self { pairs: Arena::new(), triggered: Queue::new(max), turn: Lane::Host, thaw: false, max }
+    }
+
+    /// Forms the pair of `ends`, if it is not there. `wanted` says that the peer has just used it: then
+    /// it takes the place of any pair that was not checked yet.
+    pub(crate) fn form(&mut self, ends: Ends<'_>, role: Role, wanted: bool) -> Formed {
+        let known = |pair: &Pair| pair.local == ends.local.0 && pair.remote == ends.remote.0;
+        if let Some((id, _)) = self.pairs.iter().find(|(_, pair)| known(pair)) {
+            return Formed::Known(id);
+        }
+        let mut pair = Pair::new(ends, role, PairState::Frozen);
+        let evicted = if self.pairs.len() >= self.max {
+            let Some(evicted) = self.least_likely(&pair, wanted) else { return Formed::Refused };
+            self.remove(evicted);
+            Some(evicted)
+        } else {
+            None
+        };
+        if self.begins_waiting(&pair) {
+            pair.step(PairStep::Unfreeze);
+        }
+        let id = self.pairs.insert(pair);
+        evicted.map_or(Formed::New(id), |evicted| Formed::Replaced(id, evicted))
+    }
+
+    /// The pair that gives way to `newcomer` in a full list: the least likely unchecked one of the
+    /// fullest lane, if `newcomer` is better or its lane shorter. RFC 8445 §6.1.2.5 drops by priority
+    /// alone, which would leave only pairs between host addresses.
+    fn least_likely(&self, newcomer: &Pair, wanted: bool) -> Option<Id<Pair>> {
+        let count = |lane| self.unchecked_in(lane);
+        let fullest = Lane::ALL.into_iter().max_by_key(|lane| (count(*lane), core::cmp::Reverse(*lane)))?;
+        let candidates = self.pairs.iter().filter(|(_, pair)| pair.is_unchecked() && pair.lane() == fullest);
+        let (id, last) = candidates.min_by_key(|(id, pair)| (rank(pair), core::cmp::Reverse(*id)))?;
+        let better = if newcomer.lane() == fullest {
+            rank(newcomer) > rank(last)
+        } else {
+            count(newcomer.lane()) < count(fullest)
+        };
+        (wanted || better).then_some(id)
+    }
+
+    fn unchecked_in(&self, lane: Lane) -> usize {
+        self.pairs.iter().filter(|(_, pair)| pair.lane() == lane && pair.is_unchecked()).count()
+    }
+
+    /// RFC 8445 §6.1.2.6 applied pair by pair, as RFC 8838 §12 has it: of each foundation the best pair
+    /// waits, all of them once one has succeeded, none while one is being checked.
+    fn begins_waiting(&mut self, newcomer: &Pair) -> bool {
+        let (mut succeeded, mut in_progress, mut waiting) = (false, false, None);
+        for (id, pair) in self.pairs.iter().filter(|(_, pair)| pair.foundation == newcomer.foundation) {
+            match pair.state() {
+                PairState::Succeeded => succeeded = true,
+                PairState::InProgress => in_progress = true,
+                PairState::Waiting => waiting = Some((id, pair.priority)),
+                PairState::Frozen => {}
+                // Nothing is under way if only failed ones are left.
+                PairState::Failed => self.thaw = true,
+            }
+        }
+        if succeeded {
+            return true;
+        }
+        match waiting {
+            None => !in_progress,
+            Some((id, priority)) => {
+                let outranks = newcomer.priority > priority && !in_progress && !self.is_triggered(id);
+                let waiting = self.pairs.get_mut(id).filter(|_| outranks);
+                waiting.is_some_and(|waiting| waiting.step(PairStep::Outrank))
+            }
+        }
+    }
+
+    fn is_triggered(&self, id: Id<Pair>) -> bool {
+        self.triggered.iter().any(|queued| *queued == id)
+    }
+
+    /// Removes a pair; its foundation may be idle then.
+    pub(crate) fn remove(&mut self, id: Id<Pair>) -> Option<Pair> {
+        self.dequeue(id);
+        self.thaw = true;
+        self.pairs.remove(id)
+    }
+
+    /// Removes the pairs that were not checked: nomination is over (RFC 8445 §8.1.2).
+    pub(crate) fn remove_unchecked(&mut self, mut removed: impl FnMut(Id<Pair>)) {
+        let pairs = &self.pairs;
+        self.triggered.retain(|id| pairs.get(*id).is_some_and(|pair| pair.recheck));
+        let unchecked = |pairs: &Arena<Pair>| {
+            let mut unchecked = pairs.iter().filter(|(_, pair)| pair.is_unchecked());
+            unchecked.next().map(|(id, _)| id)
+        };
+        while let Some(id) = unchecked(&self.pairs) {
+            self.pairs.remove(id);
+            removed(id);
+        }
+    }
+
+    /// Puts `id` at the end of the triggered-check queue, once.
+    pub(crate) fn trigger(&mut self, id: Id<Pair>) {
+        if !self.is_triggered(id) {
+            // The queue has room for every pair, and holds only pairs of this list.
+            let _ = self.triggered.push(id);
+        }
+    }
+
+    /// The next triggered pair.
+    pub(crate) fn pop_triggered(&mut self) -> Option<Id<Pair>> {
+        self.triggered.pop()
+    }
+
+    pub(crate) fn has_triggered(&self) -> bool {
+        !self.triggered.is_empty()
+    }
+
+    pub(crate) fn dequeue(&mut self, id: Id<Pair>) {
+        self.triggered.retain(|queued| *queued != id);
+    }
+
+    /// Whether a pair that nobody triggered can be checked; unfreezes pairs if that is what it takes.
+    pub(crate) fn has_ordinary(&mut self) -> bool {
+        let any_waiting = |pairs: &Arena<Pair>| pairs.iter().any(|(_, pair)| pair.is(PairState::Waiting));
+        if !any_waiting(&self.pairs) && self.thaw {
+            self.thaw = false;
+            self.unfreeze_idle_foundations();
+        }
+        any_waiting(&self.pairs)
+    }
+
+    /// The next pair to check of its own accord (RFC 8445 §6.1.4.2): lanes take turns, and within a lane
+    /// the most likely waiting pair goes first.
+    pub(crate) fn pick_ordinary(&mut self) -> Option<Id<Pair>> {
+        if !self.has_ordinary() {
+            return None;
+        }
+        let lanes = [self.turn, self.turn.next(), self.turn.next().next()];
+        let best = |lane: Lane| {
+            let waiting =
+                self.pairs.iter().filter(|(_, pair)| pair.lane() == lane && pair.is(PairState::Waiting));
+            let best = waiting.max_by_key(|(id, pair)| (rank(pair), core::cmp::Reverse(*id)));
+            best.map(|(id, _)| (lane, id))
+        };
+        let (lane, id) = lanes.into_iter().find_map(best)?;
+        self.turn = lane.next();
+        Some(id)
+    }
+
+    /// RFC 8445 §6.1.4.2: with nobody waiting, a frozen pair gets its turn if no other of its foundation
+    /// is being checked.
+    fn unfreeze_idle_foundations(&mut self) {
+        loop {
+            let idle = |candidate: &Pair| {
+                let busy = |pair: &Pair| matches!(pair.state(), PairState::Waiting | PairState::InProgress);
+                !self.pairs.iter().any(|(_, pair)| pair.foundation == candidate.foundation && busy(pair))
+            };
+            let frozen = self.pairs.iter().filter(|(_, pair)| pair.is(PairState::Frozen) && idle(pair));
+            let best = frozen.max_by_key(|(id, pair)| (pair.priority, core::cmp::Reverse(*id)));
+            let Some((id, _)) = best else { return };
+            self.step(id, PairStep::Unfreeze);
+        }
+    }
+
+    /// Unfreezes the pairs of `foundation`: one of them works (RFC 8445 §7.2.5.3.3).
+    pub(crate) fn unfreeze(&mut self, foundation: u32) {
+        for (_, pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.foundation == foundation) {
+            pair.step(PairStep::Unfreeze);
+        }
+    }
+
+    /// Takes `step` with a pair, if its state allows it.
+    pub(crate) fn step(&mut self, id: Id<Pair>, step: PairStep) -> bool {
+        let Some(pair) = self.pairs.get_mut(id) else { return false };
+        let taken = pair.step(step);
+        if taken && matches!(step, PairStep::Fail) {
+            self.thaw = true;
+        }
+        taken
+    }
+
+    /// How many pairs are waiting or in progress: what the retransmission timeout is made of
+    /// (RFC 8445 §14.3).
+    pub(crate) fn count_active(&self) -> usize {
+        let active = |pair: &Pair| matches!(pair.state(), PairState::Waiting | PairState::InProgress);
+        self.pairs.iter().filter(|(_, pair)| active(pair)).count()
+    }
+
+    /// The valid pair of the highest priority.
+    pub(crate) fn best_valid(&self) -> Option<(Id<Pair>, &Pair)> {
+        let valid = self.pairs.iter().filter(|(_, pair)| pair.is(PairState::Succeeded));
+        valid.max_by_key(|(id, pair)| (pair.priority, core::cmp::Reverse(*id)))
+    }
+
+    /// The pairs of the remote candidate `remote`.
+    pub(crate) fn of_remote(&self, remote: Id<Remote>) -> impl Iterator<Item = (Id<Pair>, &Pair)> {
+        self.pairs.iter().filter(move |(_, pair)| pair.remote == remote)
+    }
+
+    pub(crate) fn get(&self, id: Id<Pair>) -> Option<&Pair> {
+        self.pairs.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: Id<Pair>) -> Option<&mut Pair> {
+        self.pairs.get_mut(id)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Id<Pair>, &Pair)> {
+        self.pairs.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (Id<Pair>, &mut Pair)> {
+        self.pairs.iter_mut()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Records that a check of `id` left.
+    pub(crate) fn on_checked(&mut self, id: Id<Pair>, now: Instant) {
+        if let Some(pair) = self.pairs.get_mut(id) {
+            pair.checked_at = now;
+            pair.history.checks = pair.history.checks.saturating_add(1);
+        }
+    }
+}
+
+/// The order within a lane.
+fn rank(pair: &Pair) -> (u64, u64) {
+    (pair.likelihood, pair.priority)
+}
+
+#[cfg(test)]
+#[path = "checklist_tests.rs"]
+mod tests;

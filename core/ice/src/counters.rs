@@ -1,0 +1,52 @@
+//! What the agent did with datagrams, and what it had to drop.
+
+gimlet_machine::counters! {
+    /// Counts since the agent was made. All but the first four are drops or refusals.
+    pub struct IceCounters {
+        /// Checks sent, retransmissions not included.
+        checks_sent,
+        /// Retransmissions of checks.
+        retransmissions,
+        /// Requests answered with success.
+        requests_answered,
+        /// Checks of ours answered with success.
+        checks_answered,
+        /// Looked like STUN and was not (RFC 8489 §5, §14.7).
+        malformed,
+        /// Indications on a path of ours: they only keep NATs open.
+        indications,
+        /// Requests to us without an integrity attribute.
+        requests_unsigned,
+        /// Requests to us signed with another password.
+        requests_forged,
+        /// Authenticated requests refused with 400 or 420.
+        requests_refused,
+        /// Authenticated requests refused with 487 (RFC 8445 §7.3.1.1).
+        role_conflicts_refused,
+        /// Requests from somebody who has our password and is not the peer we were told of.
+        requests_from_strangers,
+        /// Requests on a socket that is no base of a candidate, remembered until it is.
+        unknown_bases,
+        /// Requests forgotten before the peer's credentials arrived.
+        early_requests_forgotten,
+        /// USE-CANDIDATE from a peer that does not control (RFC 8445 §7.3.1.5).
+        nominations_ignored,
+        /// Answers to our checks that were not signed by the peer.
+        answers_forged,
+        /// Answers that took another way than the check (RFC 8445 §7.2.5.2.1).
+        answers_asymmetric,
+        /// Error answers to our checks.
+        answers_refusing,
+        /// Answers to checks of pairs that are gone.
+        answers_late,
+        /// Requests that went unanswered because too many answers were waiting, or too many
+        /// unauthenticated ones had been given.
+        answers_withheld,
+        /// Peer-reflexive candidates that gave way to newer ones, or were not learned.
+        peer_reflexive_dropped,
+        /// Pairs that gave way to likelier ones, or were not formed.
+        pairs_dropped,
+        /// Events that gave way because the owner did not take them.
+        events_dropped,
+    }
+}

@@ -1,0 +1,141 @@
+//! What the owner learns.
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use gimlet_machine::{Path, Queue};
+
+use crate::{Role, State};
+
+/// Something that happened, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The agent moved to this state.
+    StateChanged(State),
+    /// One of our checks succeeded on `path`: application data may be sent there from here on
+    /// (RFC 8445 §12.1).
+    PathValid {
+        /// The path that works both ways.
+        path: Path,
+        /// How long the check took, unless it was retransmitted.
+        rtt: Option<Duration>,
+    },
+    /// Nomination finished: both sides use `path`.
+    PathSelected {
+        /// The path to use.
+        path: Path,
+    },
+    /// A role conflict was settled by changing our role (RFC 8445 §7.3.1.1, §7.2.5.1).
+    RoleChanged(Role),
+    /// A check showed that a NAT gave our socket this further address (RFC 8445 §7.2.5.3.1).
+    LocalPeerReflexive {
+        /// What the peer sees.
+        address: SocketAddr,
+    },
+    /// The peer was heard from an address that nobody had signalled (RFC 8445 §7.3.1.3).
+    RemotePeerReflexive {
+        /// Where the peer's check came from.
+        address: SocketAddr,
+    },
+    /// No pair works and none can be added any more.
+    Failed {
+        /// What was tried.
+        cause: FailureCause,
+    },
+}
+
+/// Why an agent failed. [`crate::Agent::pairs`] says what became of each pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureCause {
+    /// The two sides have no candidates that can be paired: for example only IPv4 here and only IPv6
+    /// there.
+    NoPairs,
+    /// Every pair was checked and none worked.
+    AllPairsFailed {
+        /// How many pairs there were.
+        pairs: usize,
+        /// How many of them got any authenticated answer.
+        answered: usize,
+    },
+}
+
+impl fmt::Display for FailureCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FailureCause::NoPairs => f.write_str("no local and remote candidates can be paired"),
+            FailureCause::AllPairsFailed { pairs, answered } => {
+                write!(f, "none of {pairs} candidate pairs works ({answered} got an answer)")
+            }
+        }
+    }
+}
+
+impl Event {
+    /// Whether a getter tells the same, so that the event may be dropped when the owner does not drain.
+    const fn can_be_dropped(&self) -> bool {
+        match self {
+            Event::PathValid { .. }
+            | Event::LocalPeerReflexive { .. }
+            | Event::RemotePeerReflexive { .. } => true,
+            Event::StateChanged(_)
+            | Event::PathSelected { .. }
+            | Event::RoleChanged(_)
+            | Event::Failed { .. } => false,
+        }
+    }
+}
+
+/// The events that wait. When full, the oldest one that a getter also tells makes room, and else the
+/// oldest: the latest state is never lost.
+#[derive(Debug)]
+pub(crate) struct Events(Queue<Event>);
+
+impl Events {
+    pub(crate) fn new(max: usize) -> Self {
+        Self(Queue::new(max.max(1)))
+    }
+
+    /// Appends `event`; returns whether another was dropped for it.
+    pub(crate) fn push(&mut self, event: Event) -> bool {
+        let Err(event) = self.0.push(event) else { return false };
+        let mut victim = self.0.iter().position(Event::can_be_dropped).unwrap_or(0);
+        self.0.retain(|_| {
+            let keep = victim != 0;
+            victim = victim.wrapping_sub(1);
+            keep
+        });
+        let pushed = self.0.push(event).is_ok();
+        debug_assert!(pushed, "there is room for it");
+        true
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Event> {
+        self.0.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_drops_what_a_getter_also_tells() {
+        let mut events = Events::new(2);
+        let address = "192.0.2.1:1".parse().unwrap();
+        assert!(!events.push(Event::StateChanged(State::Checking)));
+        assert!(!events.push(Event::RemotePeerReflexive { address }));
+        assert!(events.push(Event::StateChanged(State::Connected)));
+        assert_eq!(events.pop(), Some(Event::StateChanged(State::Checking)));
+        assert_eq!(events.pop(), Some(Event::StateChanged(State::Connected)));
+        assert_eq!(events.pop(), None);
+    }
+
+    #[test]
+    fn the_newest_state_survives_any_overflow() {
+        let mut events = Events::new(1);
+        events.push(Event::StateChanged(State::Checking));
+        assert!(events.push(Event::StateChanged(State::Failed)));
+        assert_eq!((events.pop(), events.pop()), (Some(Event::StateChanged(State::Failed)), None));
+    }
+}

@@ -1,0 +1,199 @@
+//! Candidate pairs.
+
+use core::fmt;
+use core::time::Duration;
+
+use gimlet_machine::{Id, Instant};
+
+use crate::candidates::{Local, Remote};
+use crate::priority::likelihood;
+use crate::state::{PairState, PairStep};
+use crate::{Candidate, CandidateKind, Role, pair_priority};
+
+/// A local candidate (standing for its base) and a remote one (RFC 8445 §6.1.2.2). Because an answer
+/// counts only when it comes back on the very path of its check, the pair is also the valid pair that
+/// its check produces: both name the same base and the same remote address.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    pub(crate) local: Id<Local>,
+    pub(crate) remote: Id<Remote>,
+    /// RFC 8445 §6.1.2.3: decides nomination.
+    pub(crate) priority: u64,
+    /// Decides, lane by lane, the order of checks.
+    pub(crate) likelihood: u64,
+    /// The foundations of both candidates as numbers: equal for pairs that likely share their fate.
+    pub(crate) foundation: u32,
+    /// When the latest check left.
+    pub(crate) checked_at: Instant,
+    pub(crate) history: History,
+    state: PairState,
+    lane: Lane,
+    /// Controlled: the peer asked for this pair before it was valid here (RFC 8445 §7.3.1.5).
+    pub(crate) nominated: bool,
+    /// A valid pair is to be checked once more, under the role that a 487 gave us (RFC 8445 §7.2.5.1).
+    /// It stays valid meanwhile: the refusal was about the role, not about the path.
+    pub(crate) recheck: bool,
+}
+
+/// What became of a pair's checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct History {
+    pub(crate) checks: u16,
+    pub(crate) answers: u16,
+    /// Microseconds; 0 means unknown.
+    rtt: u32,
+    pub(crate) error: Option<PairError>,
+}
+
+/// Kinds of pairs, which take turns: without turns, a hundred hopeless host pairs would go before the
+/// first reflexive one that works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lane {
+    /// Both candidates are host candidates.
+    Host,
+    /// One was seen through a NAT.
+    Reflexive,
+    /// One is on a relay.
+    Relayed,
+}
+
+impl Lane {
+    pub(crate) const ALL: [Lane; 3] = [Lane::Host, Lane::Reflexive, Lane::Relayed];
+
+    const fn of(local: CandidateKind, remote: CandidateKind) -> Self {
+        match (local, remote) {
+            (CandidateKind::Relayed, _) | (_, CandidateKind::Relayed) => Lane::Relayed,
+            (CandidateKind::Host, CandidateKind::Host) => Lane::Host,
+            (CandidateKind::Host, CandidateKind::ServerReflexive | CandidateKind::PeerReflexive)
+            | (
+                CandidateKind::ServerReflexive | CandidateKind::PeerReflexive,
+                CandidateKind::Host | CandidateKind::ServerReflexive | CandidateKind::PeerReflexive,
+            ) => Lane::Reflexive,
+        }
+    }
+
+    /// The lane whose turn comes after this one's.
+    pub(crate) const fn next(self) -> Self {
+        match self {
+            Lane::Host => Lane::Reflexive,
+            Lane::Reflexive => Lane::Relayed,
+            Lane::Relayed => Lane::Host,
+        }
+    }
+}
+
+/// Why the latest check of a pair did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PairError {
+    /// Nothing came back.
+    NoAnswer,
+    /// The answer came from another address, or to another of ours (RFC 8445 §7.2.5.2.1).
+    Asymmetric,
+    /// The peer answered with this error code.
+    Refused(u16),
+    /// The answer lacked the mapped address, or demanded what we do not understand.
+    Malformed,
+}
+
+impl fmt::Display for PairError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PairError::NoAnswer => f.write_str("no answer"),
+            PairError::Asymmetric => f.write_str("the answer took another way"),
+            PairError::Refused(code) => write!(f, "refused with error {code}"),
+            PairError::Malformed => f.write_str("the answer was malformed"),
+        }
+    }
+}
+
+impl History {
+    pub(crate) fn sample(&mut self, rtt: Duration) {
+        self.rtt = u32::try_from(rtt.as_micros()).unwrap_or(u32::MAX).max(1);
+    }
+
+    pub(crate) const fn rtt(&self) -> Option<Duration> {
+        if self.rtt == 0 { None } else { Some(Duration::from_micros(self.rtt as u64)) }
+    }
+}
+
+impl Pair {
+    pub(crate) fn new(ends: Ends<'_>, role: Role, state: PairState) -> Self {
+        debug_assert!(matches!(state, PairState::Frozen | PairState::Waiting), "pairs begin unchecked");
+        let mut pair = Self {
+            local: ends.local.0,
+            remote: ends.remote.0,
+            priority: 0,
+            likelihood: 0,
+            foundation: 0,
+            checked_at: Instant::ZERO,
+            history: History::default(),
+            state,
+            lane: Lane::Host,
+            nominated: false,
+            recheck: false,
+        };
+        pair.rank(ends, role);
+        pair
+    }
+
+    /// Computes what follows from the two candidates and the role; called again when one of them
+    /// changes.
+    pub(crate) fn rank(&mut self, ends: Ends<'_>, role: Role) {
+        let (local, remote) = (&ends.local.1.candidate, &ends.remote.1.candidate);
+        self.local = ends.local.0;
+        self.remote = ends.remote.0;
+        self.priority = ends.priority(role);
+        self.likelihood = likelihood(local.priority, remote.priority);
+        self.foundation = u32::from(ends.local.1.foundation) << 16 | u32::from(ends.remote.1.foundation);
+        self.lane = Lane::of(local.kind, remote.kind);
+    }
+
+    pub(crate) const fn state(&self) -> PairState {
+        self.state
+    }
+
+    pub(crate) const fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    /// Takes `step`, if the graph allows it here.
+    pub(crate) fn step(&mut self, step: PairStep) -> bool {
+        let Some(next) = self.state.after(step) else { return false };
+        self.state = next;
+        true
+    }
+
+    /// Whether no check of the pair is under way or has been decided.
+    pub(crate) const fn is_unchecked(&self) -> bool {
+        match self.state {
+            PairState::Frozen | PairState::Waiting => true,
+            PairState::InProgress | PairState::Succeeded | PairState::Failed => false,
+        }
+    }
+
+    pub(crate) fn is(&self, state: PairState) -> bool {
+        self.state == state
+    }
+}
+
+/// The two candidates of a pair, with their ids.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends<'a> {
+    pub(crate) local: (Id<Local>, &'a Local),
+    pub(crate) remote: (Id<Remote>, &'a Remote),
+}
+
+impl Ends<'_> {
+    /// RFC 8445 §6.1.2.3: G is the controlling agent's candidate.
+    pub(crate) fn priority(&self, role: Role) -> u64 {
+        let (ours, theirs) = (self.local.1.candidate.priority, self.remote.1.candidate.priority);
+        match role {
+            Role::Controlling => pair_priority(ours, theirs),
+            Role::Controlled => pair_priority(theirs, ours),
+        }
+    }
+
+    pub(crate) fn candidates(&self) -> (&Candidate, &Candidate) {
+        (&self.local.1.candidate, &self.remote.1.candidate)
+    }
+}

@@ -1,0 +1,30 @@
+//! The agent's timers.
+
+use gimlet_machine::Timer;
+
+/// What the agent waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum TimerKey {
+    /// A check may leave: pacing and retransmission together.
+    Check,
+    /// A check is given up.
+    Expire,
+    /// The controlling agent stops waiting for a better pair.
+    Nominate,
+    /// The wait for peer-reflexive candidates ends (RFC 8863).
+    Patience,
+    /// The path in use needs a packet to stay open (RFC 8445 §11).
+    Keepalive,
+}
+
+impl Timer for TimerKey {
+    fn why(self) -> &'static str {
+        match self {
+            TimerKey::Check => "check",
+            TimerKey::Expire => "check expires",
+            TimerKey::Nominate => "nominate",
+            TimerKey::Patience => "patience",
+            TimerKey::Keepalive => "keepalive",
+        }
+    }
+}

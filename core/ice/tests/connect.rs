@@ -1,0 +1,133 @@
+//! Two agents connect: how fast, through what, and the same way every time.
+
+#[path = "support/lab.rs"]
+mod lab;
+
+use gimlet_ice::{Agent, Config, Event, Role, State, TA_MIN};
+use gimlet_machine::{Instant, Rng};
+use lab::{Lab, Nat, Net};
+use std::time::Duration;
+
+fn agents(seed: u64) -> [Agent; 2] {
+    let rng = Rng::from_u64(seed);
+    let agent = |role, name| Agent::new(Instant::ZERO, rng.fork(name), Config { role, ..Config::default() });
+    [agent(Role::Controlling, "a"), agent(Role::Controlled, "b")]
+}
+
+fn connect(net: Net, hosts: u8) -> Lab {
+    let mut lab = Lab::new(agents(net.seed), net);
+    lab.add_hosts(hosts);
+    lab.exchange();
+    lab.run_until_completed(Instant::from_millis(60_000));
+    lab.assert_paced(TA_MIN);
+    lab
+}
+
+/// When both sides had selected, and how many packets that took.
+fn completed(lab: &Lab) -> (u64, usize) {
+    assert_eq!(lab.states(), [State::Completed; 2], "{:?}", lab.events);
+    let times = lab.first(|event| matches!(event, Event::PathSelected { .. }));
+    (times.into_iter().map(Option::unwrap).max().unwrap(), lab.trace.len())
+}
+
+#[test]
+fn two_open_hosts_take_two_round_trips_and_a_pacing_step_at_most() {
+    let (ms, _) = completed(&connect(Net::open(1), 1));
+    assert!(ms <= 105, "{ms} ms");
+    let (ms, _) = completed(&connect(Net { delay_ms: 1, ..Net::open(1) }, 2));
+    assert!(ms <= 9, "{ms} ms");
+}
+
+#[test]
+fn goals_behind_port_restricted_nats_are_met_for_2_10_and_50_candidates() {
+    for (hosts, goal) in [(2, 110), (10, 160), (50, 400)] {
+        let lab = connect(Net::behind([Nat::PortRestricted; 2]), hosts);
+        let (ms, packets) = completed(&lab);
+        println!("{hosts} x {hosts}: {ms} ms, {packets} packets");
+        assert!(ms <= goal, "{hosts} x {hosts}: {ms} ms, {packets} packets");
+    }
+}
+
+#[test]
+fn both_sides_select_the_same_path() {
+    for seed in 0..50 {
+        let lab = connect(Net { loss: 50_000, seed, ..Net::behind([Nat::PortRestricted; 2]) }, 2);
+        completed(&lab);
+        let [a, b] = [0, 1].map(|side| lab.agents[side].inner().selected_path().unwrap());
+        let reflexive = |side: usize| {
+            let path = [a, b][side];
+            let locals = lab.agents[side].inner().local_candidates();
+            let mut same_base = locals.filter(|c| c.path_to(path.peer_address()) == path);
+            same_base.any(|c| c.address == [a, b][1 - side].peer_address())
+        };
+        assert!(reflexive(0) && reflexive(1), "seed {seed}: {a} and {b}");
+    }
+}
+
+#[test]
+fn every_kind_of_nat_connects_to_every_kind_that_it_can() {
+    use Nat::{AddressRestricted, FullCone, None, PortRestricted, Symmetric};
+    let kinds = [None, FullCone, AddressRestricted, PortRestricted, Symmetric];
+    for a in kinds {
+        for b in kinds {
+            let hopeless =
+                matches!((a, b), (Symmetric, PortRestricted | Symmetric) | (PortRestricted, Symmetric));
+            let lab = connect(Net::behind([a, b]), 1);
+            let expected = if hopeless { [State::Checking; 2] } else { [State::Completed; 2] };
+            assert_eq!(lab.states(), expected, "{a:?} and {b:?}");
+        }
+    }
+}
+
+#[test]
+fn the_first_data_may_flow_one_round_trip_after_signalling_because_the_offerer_answers_at_once() {
+    // Signalling takes 40 ms each way in effect: A has offered at 0, B checks at once, A learns B's
+    // password only at 80 ms. B has a valid path one round trip after its first check.
+    let net = Net { signalling_ms: 80, ..Net::open(3) };
+    let lab = connect(net, 1);
+    completed(&lab);
+    let valid = lab.first(|event| matches!(event, Event::PathValid { .. }));
+    assert_eq!(valid, [Some(130), Some(50)]);
+}
+
+#[test]
+fn a_check_dropped_by_the_nat_costs_no_retransmission_timeout() {
+    // B's checks reach A's closed NAT for 200 ms; once A sends, its check gets in and triggers B's.
+    let net = Net { signalling_ms: 200, ..Net::behind([Nat::PortRestricted; 2]) };
+    let lab = connect(net, 1);
+    let (ms, _) = completed(&lab);
+    assert!(ms <= 200 + 160, "{ms} ms");
+}
+
+#[test]
+fn connections_survive_heavy_loss() {
+    for seed in 0..100 {
+        let net = Net { seed, loss: 200_000, ..Net::behind([Nat::PortRestricted; 2]) };
+        completed(&connect(net, 2));
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_events_and_another_does_not() {
+    let run = |seed| {
+        let net = Net { seed, loss: 100_000, ..Net::behind([Nat::PortRestricted, Nat::FullCone]) };
+        let lab = connect(net, 4);
+        (lab.trace, lab.events)
+    };
+    assert_eq!(run(7), run(7));
+    assert_ne!(run(7).0, run(8).0);
+}
+
+#[test]
+fn a_completed_session_sends_one_keepalive_each_fifteen_seconds_and_nothing_else() {
+    let mut lab = connect(Net::open(5), 1);
+    // Whatever was in flight settles first.
+    lab.run_until(Instant::from_millis(2_000));
+    let (before, start) = (lab.trace.len(), lab.now);
+    lab.run_until(start + Duration::from_secs(3600));
+    let sent = &lab.trace[before..];
+    for (_, _, _, bytes) in sent {
+        assert_eq!(gimlet_stun::Message::parse(bytes).unwrap().class(), gimlet_stun::Class::Indication);
+    }
+    assert_eq!(sent.len(), 2 * 240);
+}
