@@ -97,6 +97,8 @@ mod description;
 mod error;
 mod event;
 mod gather;
+#[cfg(test)]
+mod hostile_tests;
 mod identity;
 mod introduce;
 mod link;
