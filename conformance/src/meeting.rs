@@ -132,7 +132,7 @@ impl Meeting {
     pub fn close(&mut self, within: Duration) -> bool {
         let hosts = [self.a, self.b, self.public];
         for host in hosts {
-            self.world.touch(host, |node, now| node.close_all(now));
+            self.world.touch(host, Session::close_all);
         }
         let limit = self.world.now() + within;
         self.world.run_to(limit, |world| {

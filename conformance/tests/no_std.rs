@@ -15,8 +15,16 @@ const PROOF: &str = include_str!("no_std/proof.rs");
 
 /// Functions of the operating system's C library, as symbol tables spell them. Only names that nobody
 /// would give to a function or field of their own: debug information is full of those.
-const OPERATING_SYSTEM: [&str; 8] =
-    ["clock_gettime", "epoll_wait", "getenv", "getrandom", "nanosleep", "open64", "pthread_create", "sendmsg"];
+const OPERATING_SYSTEM: [&str; 8] = [
+    "clock_gettime",
+    "epoll_wait",
+    "getenv",
+    "getrandom",
+    "nanosleep",
+    "open64",
+    "pthread_create",
+    "sendmsg",
+];
 
 /// Makes a package beside the build output, outside of the workspace, that links `crates` (name and
 /// folder), with the versions that the workspace has locked.
