@@ -1,5 +1,6 @@
 //! Starting, moving and ending attempts to reach a peer.
 
+use alloc::collections::BTreeSet;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -128,7 +129,7 @@ impl Node {
             // More sockets than the agent's limit: the first ones are used.
             let _ = agent.add_local_candidate(now, Candidate::host(local));
         }
-        let told = Default::default();
+        let told = BTreeSet::new();
         let ice = Ice { peer, agent, attempt, via, connection: None, told, told_end: false };
         let id = self.children.ice.insert(ice);
         self.add_reflexive(now, id);
@@ -231,7 +232,7 @@ impl Node {
                 ice.agent.close(now);
                 entry.last_agent = Some(Box::new(ice.agent));
             }
-            self.drop_attempt(now, attempt);
+            self.drop_attempt(now, &attempt);
         }
         self.tell(Event::Failed { peer, cause });
         if again && self.peers.get(&peer).is_some_and(|entry| entry.link.is_none()) {
@@ -241,7 +242,7 @@ impl Node {
     }
 
     /// Releases what an attempt held.
-    pub(crate) fn drop_attempt(&mut self, now: Instant, attempt: Attempt) {
+    pub(crate) fn drop_attempt(&mut self, now: Instant, attempt: &Attempt) {
         if let Some(id) = attempt.ice {
             self.children.ice.remove(id);
         }

@@ -18,13 +18,11 @@ impl Node {
         if is_stun(input.bytes) {
             return self.demux_stun(now, input);
         }
-        match input.bytes.first() {
-            Some(64..=127 | 192..=255) => self.demux_quic(now, input),
-            Some(_) | None => {
-                self.counters.unknown_protocol += 1;
-                Verdict::NotMine
-            }
+        if let Some(64..=127 | 192..=255) = input.bytes.first() {
+            return self.demux_quic(now, input);
         }
+        self.counters.unknown_protocol += 1;
+        Verdict::NotMine
     }
 
     fn demux_stun(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
@@ -49,12 +47,12 @@ impl Node {
     }
 
     fn demux_quic(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
-        let path = Path::Direct(input.path);
+        let Input { path, ecn, bytes } = input;
+        let path = Path::Direct(path);
         if !self.children.quic.is_admitted(&path) {
             self.admit_ice_path(now, path);
         }
-        let input = Input { path, ecn: input.ecn, bytes: input.bytes };
-        match self.children.quic.handle_input(now, input) {
+        match self.children.quic.handle_input(now, Input { path, ecn, bytes }) {
             Verdict::Consumed => Verdict::Consumed,
             Verdict::NotMine | Verdict::Pass { .. } => {
                 self.counters.unknown_path += 1;

@@ -96,8 +96,8 @@ impl Node {
         }
     }
 
-    pub(crate) fn on_stun(&mut self, now: Instant, event: ClientEvent) {
-        match event {
+    pub(crate) fn on_stun(&mut self, now: Instant, event: &ClientEvent) {
+        match *event {
             ClientEvent::Answered { id, path, mapped, .. } => {
                 let gathering = &mut self.children.gathering;
                 gathering.pending.remove(&id);

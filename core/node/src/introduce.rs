@@ -18,7 +18,7 @@ use crate::description::{DESCRIPTION_CANDIDATES_MAX, Description, DescriptionErr
 use crate::error::ConnectError;
 use crate::event::{Progress, Via};
 use crate::node::Node;
-use crate::peer::{Attempt, Ice};
+use crate::peer::{Attempt, Ice, Link};
 use crate::state::{AttemptState, AttemptStep};
 use crate::timer::Timer;
 
@@ -28,7 +28,7 @@ impl Node {
         let Some(attempt) = self.peers.get(&peer).and_then(|entry| entry.attempt.as_ref()) else { return };
         let (number, ice) = (attempt.number, attempt.ice);
         let introducers =
-            self.peers.iter().filter(|(_, entry)| entry.link.as_ref().is_some_and(|l| l.introduces()));
+            self.peers.iter().filter(|(_, entry)| entry.link.as_ref().is_some_and(Link::introduces));
         let via = introducers.map(|(id, _)| *id).find(|id| *id != peer && !attempt.tried.contains(id));
         let Some(via) = via else {
             return match attempt.refusal {
@@ -178,7 +178,7 @@ impl Node {
             return self.counters.stale_descriptions += 1;
         }
         if let Some(attempt) = self.peers.get_mut(&from).and_then(|entry| entry.attempt.take()) {
-            self.drop_attempt(now, attempt);
+            self.drop_attempt(now, &attempt);
         }
         self.refresh_gathering(now);
         let Some(id) = self.new_agent(now, from, (offer.attempt, via), Role::Controlled) else {

@@ -65,7 +65,7 @@ impl Node {
             link.via = attempt.via;
             link.ice = attempt.ice;
         } else if let Some(superseded) = entry.attempt.take() {
-            self.drop_attempt(now, superseded);
+            self.drop_attempt(now, &superseded);
         }
         self.timers.clear(Timer::Attempt(peer));
         self.timers.clear(Timer::Retry(peer));
@@ -94,7 +94,7 @@ impl Node {
         if let Some(mut attempt) = entry.attempt.take_if(|attempt| attempt.connection == Some(connection)) {
             attempt.connection = None;
             self.timers.clear(Timer::Attempt(peer));
-            self.drop_attempt(now, attempt);
+            self.drop_attempt(now, &attempt);
         }
     }
 
@@ -255,7 +255,7 @@ impl Node {
         self.timers.clear(Timer::Retry(peer));
         if let Some(attempt) = attempt {
             self.timers.clear(Timer::Attempt(peer));
-            self.drop_attempt(now, attempt);
+            self.drop_attempt(now, &attempt);
             self.tell(Event::Failed { peer, cause: ConnectError::Cancelled });
         }
         let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) else { return };

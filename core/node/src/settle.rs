@@ -32,7 +32,7 @@ impl Node {
             busy = true;
         }
         while let Some(event) = self.children.stun.poll_event() {
-            self.on_stun(now, event);
+            self.on_stun(now, &event);
             busy = true;
         }
         while let Some((id, event)) = self.next_ice_event() {
@@ -69,7 +69,6 @@ impl Node {
         match event {
             QuicEvent::Connected { id, peer, dialed } => self.on_connected(now, id, peer, dialed),
             QuicEvent::Lost { id, cause, .. } => self.on_lost(now, id, cause),
-            QuicEvent::Drained { .. } => {}
             QuicEvent::Moved { id, path } => {
                 if let Some(&peer) = self.connections.get(&id) {
                     self.tell(Event::PathChanged { peer, path });
@@ -84,7 +83,7 @@ impl Node {
             }
             QuicEvent::Readable { id, stream } if self.is_control(id, stream) => self.read_control(now, id),
             QuicEvent::Readable { id, stream } => {
-                self.tell(Event::Readable { stream: Stream { connection: id, id: stream } })
+                self.tell(Event::Readable { stream: Stream { connection: id, id: stream } });
             }
             QuicEvent::Writable { id, stream } if self.is_control(id, stream) => {
                 if let Some(&peer) = self.connections.get(&id) {
@@ -92,7 +91,7 @@ impl Node {
                 }
             }
             QuicEvent::Writable { id, stream } => {
-                self.streams.mark_dirty(Stream { connection: id, id: stream })
+                self.streams.mark_dirty(Stream { connection: id, id: stream });
             }
             QuicEvent::Finished { id, stream } => self.on_delivered(id, stream),
             QuicEvent::Stopped { id, stream, code } => self.on_stopped(id, stream, code),
@@ -101,7 +100,7 @@ impl Node {
                     self.tell(Event::DatagramReceived { peer });
                 }
             }
-            QuicEvent::DatagramsWritable { .. } => {}
+            QuicEvent::Drained { .. } | QuicEvent::DatagramsWritable { .. } => {}
         }
     }
 

@@ -19,6 +19,7 @@
 //! ```
 
 /// What an attempt to reach a peer waits for.
+#[allow(clippy::enum_variant_names, reason = "states are named by what they await")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AttemptState {
     /// No introducer is connected yet.
@@ -105,30 +106,30 @@ mod tests {
     fn the_transition_tables_are_the_ones_drawn_above() {
         use AttemptState as A;
         use AttemptStep as T;
-        let mut table = String::new();
+        let mut rows = Vec::new();
         for state in [A::AwaitIntroducer, A::AwaitAnswer, A::AwaitPath, A::AwaitConnection] {
             for step in [T::Offered, T::IntroducerLost, T::Described, T::PathValid] {
                 if let Some(next) = state.next(step) {
-                    table += &format!("{state:?} --{step:?}--> {next:?}\n");
+                    rows.push(format!("{state:?} --{step:?}--> {next:?}"));
                 }
             }
         }
         for state in [LinkState::AwaitHello, LinkState::Open, LinkState::AwaitDelivery] {
             for step in [LinkStep::Hello, LinkStep::Close] {
                 if let Some(next) = state.next(step) {
-                    table += &format!("{state:?} --{step:?}--> {next:?}\n");
+                    rows.push(format!("{state:?} --{step:?}--> {next:?}"));
                 }
             }
         }
-        assert_eq!(
-            table,
-            "AwaitIntroducer --Offered--> AwaitAnswer\n\
-             AwaitAnswer --IntroducerLost--> AwaitIntroducer\n\
-             AwaitAnswer --Described--> AwaitPath\n\
-             AwaitPath --PathValid--> AwaitConnection\n\
-             AwaitHello --Hello--> Open\n\
-             AwaitHello --Close--> AwaitDelivery\n\
-             Open --Close--> AwaitDelivery\n"
-        );
+        let drawn = [
+            "AwaitIntroducer --Offered--> AwaitAnswer",
+            "AwaitAnswer --IntroducerLost--> AwaitIntroducer",
+            "AwaitAnswer --Described--> AwaitPath",
+            "AwaitPath --PathValid--> AwaitConnection",
+            "AwaitHello --Hello--> Open",
+            "AwaitHello --Close--> AwaitDelivery",
+            "Open --Close--> AwaitDelivery",
+        ];
+        assert_eq!(rows, drawn);
     }
 }
