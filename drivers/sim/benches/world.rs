@@ -82,8 +82,12 @@ fn measure(mut world: World<Mirror>, packets: u64) -> u128 {
 }
 
 fn main() {
-    // Fewer packets suffice to count instructions: `valgrind --tool=callgrind target/…/world-… 1000`.
-    let packets = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(100_000);
+    // A number of packets and part of a row's name may be given: to count instructions, for instance,
+    // with `valgrind --tool=callgrind target/…/world-… 1000 "1,200 B"`.
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let packets = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(100_000);
+    let wanted = arguments.iter().find(|argument| argument.parse::<u64>().is_err());
     let delay = LinkConfig::with_latency(Duration::from_millis(10));
     let jitter = LinkConfig { jitter: Duration::from_millis(5), ..delay };
     let one_line =
@@ -99,7 +103,8 @@ fn main() {
         ("1,000 pairs, two lines with jitter, NAT", Row { has_nats: true, ..many }),
     ];
     println!("nanoseconds per packet                     bare   with trace hash");
-    for (name, row) in rows {
+    for (name, row) in rows.into_iter().filter(|(name, _)| wanted.is_none_or(|wanted| name.contains(wanted)))
+    {
         let bare = measure(world(row).without_hash(), packets);
         println!("{name:40} {bare:6} {:17}", measure(world(row), packets));
     }

@@ -1,10 +1,13 @@
 //! What happened, as a hash, as numbers, and for whoever wants to watch.
 
+mod digest;
+
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use gimlet_machine::{Ecn, Instant};
-use sha2::{Digest, Sha256};
+
+use digest::Digest;
 
 use crate::{Fault, HostId, LinkDrop, NatEvent, NatId, Refusal};
 
@@ -181,19 +184,18 @@ gimlet_machine::counters! {
 
 /// Hash, counts and observers.
 pub(crate) struct Trace {
-    hasher: Option<Sha256>,
+    digest: Option<Digest>,
     pub(crate) counts: Counts,
     observers: Vec<Box<dyn Observer>>,
 }
 
 impl Trace {
     pub(crate) fn new(seed: u64) -> Self {
-        let hasher = Sha256::new_with_prefix(seed.to_le_bytes());
-        Self { hasher: Some(hasher), counts: Counts::default(), observers: Vec::new() }
+        Self { digest: Some(Digest::new(seed)), counts: Counts::default(), observers: Vec::new() }
     }
 
     pub(crate) fn without_hash(&mut self) {
-        self.hasher = None;
+        self.digest = None;
     }
 
     pub(crate) fn observe(&mut self, observer: Box<dyn Observer>) {
@@ -201,13 +203,13 @@ impl Trace {
     }
 
     pub(crate) fn hash(&self) -> Option<TraceHash> {
-        self.hasher.as_ref().map(|hasher| TraceHash(hasher.clone().finalize().into()))
+        self.digest.as_ref().map(Digest::hash)
     }
 
     pub(crate) fn packet(&mut self, record: &PacketRecord<'_>) {
         self.count(record);
-        if let Some(hasher) = &mut self.hasher {
-            hash_packet(hasher, record);
+        if let Some(digest) = &mut self.digest {
+            digest.packet(record);
         }
         for observer in &mut self.observers {
             observer.packet(record);
@@ -221,9 +223,8 @@ impl Trace {
     }
 
     pub(crate) fn fault(&mut self, at: Instant, fault: &Fault) {
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update([b'F', fault.code()]);
-            hasher.update(at.as_nanos().to_le_bytes());
+        if let Some(digest) = &mut self.digest {
+            digest.fault(at, fault);
         }
         for observer in &mut self.observers {
             observer.fault(at, fault);
@@ -264,79 +265,5 @@ impl Trace {
 impl fmt::Debug for Trace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Trace").field("hash", &self.hash()).field("counts", &self.counts).finish()
-    }
-}
-
-/// Feeds one record to the hash. The payload goes in once, when it is sent: nothing on the way
-/// changes it, and the number ties later steps to it.
-fn hash_packet(hasher: &mut Sha256, record: &PacketRecord<'_>) {
-    let (code, detail) = match record.step {
-        Step::Sent { by } => (b'S', by.0),
-        Step::Duplicated => (b'2', 0),
-        Step::Translated { by } => (b'T', by.0),
-        Step::Delivered { to } => (b'D', to.0),
-        Step::Dropped { why } => (b'X', drop_code(why)),
-    };
-    let mut line = Line { bytes: [0; LINE_MAX], length: 0 };
-    line.put(&[code, record.ecn as u8]);
-    line.put(&detail.to_le_bytes());
-    line.put(&record.at.as_nanos().to_le_bytes());
-    line.put(&record.number.to_le_bytes());
-    line.put_address(record.source);
-    line.put_address(record.destination);
-    line.put(&(record.bytes.len() as u32).to_le_bytes());
-    hasher.update(&line.bytes[..line.length]);
-    if code == b'S' {
-        hasher.update(record.bytes);
-    }
-}
-
-/// A number for each reason. Committed hashes depend on them: add, do not renumber.
-fn drop_code(why: DropReason) -> u32 {
-    match why {
-        DropReason::Link(LinkDrop::Lost) => 1,
-        DropReason::Link(LinkDrop::QueueFull) => 2,
-        DropReason::Link(LinkDrop::TooBig) => 3,
-        DropReason::Nat(Refusal::NoMapping) => 4,
-        DropReason::Nat(Refusal::Filtered) => 5,
-        DropReason::Nat(Refusal::NoPort) => 6,
-        DropReason::Nat(Refusal::TableFull) => 7,
-        DropReason::Nat(Refusal::NoHairpin) => 8,
-        DropReason::Nat(Refusal::WrongFamily) => 9,
-        DropReason::NoRoute => 10,
-        DropReason::NoSocket => 11,
-        DropReason::NotOurAddress => 12,
-        DropReason::Cut => 13,
-        DropReason::HostDown => 14,
-    }
-}
-
-/// Two codes, three numbers, two IPv6 endpoints with a family byte each, a length.
-const LINE_MAX: usize = 2 + 4 + 8 + 8 + 2 * 19 + 4;
-
-/// A record's header, gathered so that the hash is fed once.
-struct Line {
-    bytes: [u8; LINE_MAX],
-    length: usize,
-}
-
-impl Line {
-    fn put(&mut self, bytes: &[u8]) {
-        self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
-        self.length += bytes.len();
-    }
-
-    fn put_address(&mut self, address: SocketAddr) {
-        match address.ip() {
-            IpAddr::V4(ip) => {
-                self.put(&[4]);
-                self.put(&ip.octets());
-            }
-            IpAddr::V6(ip) => {
-                self.put(&[6]);
-                self.put(&ip.octets());
-            }
-        }
-        self.put(&address.port().to_le_bytes());
     }
 }
