@@ -18,8 +18,8 @@ use crate::driven::Driven;
 use crate::error::Stopped;
 use crate::shared::{Audience, Phase, Shared};
 
-/// Turns before the task lets others run.
-const TURNS_MAX: usize = 16;
+/// Turns before the task lets others run: those who read, above all.
+const TURNS_MAX: usize = 4;
 
 /// Buffers between the machine, which writes under the lock, and the sockets, which are called
 /// without it.
@@ -86,15 +86,15 @@ impl<M: Driven> Task<M> {
         let Some((now, deadline, closed)) = drained else { return Ok(Next::End) };
 
         // A machine that filled every buffer may have more to say.
-        more |= network.outbox.is_full();
+        let filled = network.outbox.is_full();
         let blocked = network.flush(now, cx)?;
-        if closed && network.outbox.is_empty() {
+        if closed && !filled && network.outbox.is_empty() {
             return Ok(Next::End);
         }
+        more |= filled && !blocked;
         // While a socket is full the machine cannot be drained, so its own deadline has to wait for
         // that socket, which is never long.
         let deadline = if blocked { network.outbox.deadline() } else { deadline };
-        more &= !blocked;
         more |= self.alarm.is_due(&self.shared, now, deadline, cx);
         Ok(if more { Next::Turn } else { Next::Wait })
     }
