@@ -94,7 +94,6 @@ impl<'a> Message<'a> {
 fn read_algorithm(reader: &mut Reader<'_>) -> Option<u16> {
     let number = reader.u16()?;
     let parameters = usize::from(reader.u16()?);
-    // The padding of the last entry may be missing.
-    reader.skip(parameters.next_multiple_of(4)).or_else(|| reader.skip(parameters))?;
+    reader.skip(parameters.next_multiple_of(4))?;
     Some(if parameters == 0 { number } else { 0 })
 }

@@ -123,6 +123,28 @@ fn software_is_named_only_where_it_does_not_lengthen_the_answer() {
 }
 
 #[test]
+fn software_leaves_room_for_the_seals_that_follow() {
+    let alice = Credentials::short_term(b"a", b"password").unwrap();
+    let config = ServerConfig { credentials: vec![alice.clone()], software: Some("gimlet".into()) };
+    let mut script = Script::new(Checked::new(Server::new(config)));
+    let mut seen = Vec::new();
+    for padding in (0..100).step_by(4) {
+        let mut bytes = Vec::new();
+        MessageWriter::new(&mut bytes, Class::Request, Method::BINDING, TransactionId([1; 12]))
+            .username(b"a")
+            .attribute(0xfffe, &vec![0; padding])
+            .integrity_sha256(alice.key())
+            .fingerprint();
+        script.hears(path(), &bytes).says_that(path(), |answer| {
+            let named = Message::parse(answer).unwrap().software().is_some();
+            assert!(!named || answer.len() <= bytes.len(), "{padding}");
+            seen.push(named);
+        });
+    }
+    assert!(seen.contains(&false) && seen.contains(&true) && seen.is_sorted());
+}
+
+#[test]
 fn a_software_or_a_user_past_the_limit_is_left_out() {
     let user = |number: usize| Credentials::short_term(&number.to_be_bytes(), b"password").unwrap();
     let credentials = (0..=CREDENTIALS_MAX).map(user).collect();
