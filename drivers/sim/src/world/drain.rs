@@ -83,6 +83,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
             self.flight.release(unused);
         }
         self.trace.counts.events_dropped += dropped;
+        // A deadline at the end of time is none: there is no later moment to move it to.
+        let deadline = deadline.filter(|deadline| deadline.at < Instant::FAR);
         self.hold_to_the_laws(id, deadline, burst);
         self.hosts[id.index()].deadline = deadline.map(|deadline| deadline.at);
         if let Some(deadline) = deadline {
