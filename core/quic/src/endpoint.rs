@@ -17,6 +17,7 @@ use crate::table::Table;
 use crate::tls::Refusal;
 use crate::{Config, ConfigError, ConnectionId, DialError, Event, Limits};
 
+mod attempts;
 mod inbound;
 mod settle;
 mod streams;

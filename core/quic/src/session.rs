@@ -154,6 +154,14 @@ impl Routes {
         }
     }
 
+    /// Whether data may go anywhere.
+    pub(crate) fn can_send(&self) -> bool {
+        match self {
+            Routes::Pinned { send, .. } => send.is_some(),
+            Routes::Roaming { .. } => true,
+        }
+    }
+
     /// Where data goes at present.
     pub(crate) fn send_path(&self) -> Option<Path> {
         match self {

@@ -19,6 +19,9 @@ pub(crate) struct Table {
     sessions: Arena<Session>,
     /// Most recently heard first.
     by_path: SeededMap<Path, Vec<ConnectionId>>,
+    /// The last answer of [`Table::first_on_path`]: packets come in bursts, and comparing a path is
+    /// cheaper than hashing it.
+    recent: Option<(Path, ConnectionId)>,
     by_handle: Vec<Option<ConnectionId>>,
     deadlines: BTreeSet<(Instant, ConnectionId)>,
 }
@@ -28,6 +31,7 @@ impl Table {
         Self {
             sessions: Arena::new(),
             by_path: SeededMap::new(rng),
+            recent: None,
             by_handle: Vec::new(),
             deadlines: BTreeSet::new(),
         }
@@ -95,12 +99,24 @@ impl Table {
         self.by_path.get(path).map_or(&[], Vec::as_slice)
     }
 
+    /// The connection that was heard on `path` last.
+    pub(crate) fn first_on_path(&mut self, path: &Path) -> Option<ConnectionId> {
+        if let Some((recent, id)) = &self.recent
+            && recent == path
+        {
+            return Some(*id);
+        }
+        let first = *self.by_path.get(path)?.first()?;
+        self.recent = Some((*path, first));
+        Some(first)
+    }
+
     /// `id` was just heard on `path`: ask it first next time.
     pub(crate) fn heard(&mut self, path: &Path, id: ConnectionId) {
         let Some(tenants) = self.by_path.get_mut(path) else { return };
-        if let Some(place) = tenants.iter().position(|tenant| *tenant == id) {
-            tenants[..=place].rotate_right(1);
-        }
+        let Some(place) = tenants.iter().position(|tenant| *tenant == id) else { return };
+        tenants[..=place].rotate_right(1);
+        self.recent = Some((*path, id));
     }
 
     /// Lets `id` listen on `path`; `address` stands for `path` if its peer roams.
@@ -153,6 +169,7 @@ impl Table {
     }
 
     fn enlist(&mut self, path: Path, id: ConnectionId) {
+        self.recent = None;
         let Some(tenants) = self.by_path.get_mut(&path) else {
             self.by_path.insert(path, vec![id]);
             return;
@@ -166,6 +183,7 @@ impl Table {
     }
 
     fn strike(&mut self, path: &Path, id: ConnectionId) {
+        self.recent = None;
         let Some(tenants) = self.by_path.get_mut(path) else { return };
         tenants.retain(|tenant| *tenant != id);
         if tenants.is_empty() {

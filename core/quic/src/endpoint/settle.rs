@@ -51,7 +51,7 @@ impl Endpoint {
     pub(super) fn wake(&mut self, id: ConnectionId) {
         let Some(session) = self.table.get_mut(id) else { return };
         let can_send = session.link.is_some() && session.phase != Phase::Drained;
-        if can_send && !session.queued && session.routes.send_path().is_some() {
+        if can_send && !session.queued && session.routes.can_send() {
             session.queued = true;
             self.active.push_back(id);
         }
