@@ -101,6 +101,9 @@ impl Agent {
     /// known already changes nothing.
     pub fn add_local_candidate(&mut self, now: Instant, candidate: Candidate) -> Result<(), CandidateError> {
         self.admit(&candidate, self.candidates.is_local_ended())?;
+        if !candidate.has_base() {
+            return Err(CandidateError::NoBase);
+        }
         if let Some(id) = self.candidates.add_local(candidate, &self.config.limits)? {
             self.pair_local(id);
             self.act_on_early_requests();
@@ -247,6 +250,7 @@ impl Agent {
             priority: pair.priority,
             state: pair.state(),
             selected: self.nominating.selected() == Some(id),
+            generation: pair.generation,
             checks: pair.history.checks,
             answers: pair.history.answers,
             rtt: pair.history.rtt(),

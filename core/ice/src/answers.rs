@@ -65,14 +65,30 @@ impl Unknown {
     }
 }
 
-/// A request that was answered, and is to be acted on later (RFC 8445 §7.3).
-#[derive(Clone, Debug)]
-pub(crate) struct Early {
+/// What an answered request says, to be acted on (RFC 8445 §7.3.1.3–7.3.1.5).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard<'a> {
     pub(crate) path: Path,
     pub(crate) priority: u32,
     pub(crate) use_candidate: bool,
     /// The fragment by which the sender called itself.
-    pub(crate) sender: Box<[u8]>,
+    pub(crate) sender: &'a [u8],
+}
+
+/// The same, kept until it can be acted on.
+#[derive(Clone, Debug)]
+pub(crate) struct Early {
+    path: Path,
+    priority: u32,
+    use_candidate: bool,
+    sender: Box<[u8]>,
+}
+
+impl Early {
+    pub(crate) fn heard(&self) -> Heard<'_> {
+        let Self { path, priority, use_candidate, sender } = self;
+        Heard { path: *path, priority: *priority, use_candidate: *use_candidate, sender }
+    }
 }
 
 /// Everything that leaves without being paced, and the requests remembered.
@@ -120,12 +136,13 @@ impl Answers {
     }
 
     /// Remembers a request; says whether an older one was forgotten for it.
-    pub(crate) fn remember(&mut self, early: Early) -> bool {
-        let repeats = |known: &Early| known.path != early.path || known.sender != early.sender;
-        let use_candidate =
-            early.use_candidate || self.early.iter().any(|known| !repeats(known) && known.use_candidate);
-        self.early.retain(repeats);
-        self.early.push_evicting(Early { use_candidate, ..early }).is_some()
+    pub(crate) fn remember(&mut self, heard: &Heard<'_>) -> bool {
+        let same = |known: &Early| known.path == heard.path && *known.sender == *heard.sender;
+        let before = self.early.iter().any(|known| same(known) && known.use_candidate);
+        self.early.retain(|known| !same(known));
+        let Heard { path, priority, sender, .. } = *heard;
+        let use_candidate = heard.use_candidate || before;
+        self.early.push_evicting(Early { path, priority, use_candidate, sender: sender.into() }).is_some()
     }
 
     /// The requests remembered, oldest first.

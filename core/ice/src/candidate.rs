@@ -251,6 +251,14 @@ impl Candidate {
         }
     }
 
+    /// Whether a local candidate knows from where it sends: one that was read from a line does not, unless
+    /// it is a host's.
+    pub(crate) const fn has_base(&self) -> bool {
+        matches!((self.kind, &self.base), (CandidateKind::Host, Base::Own))
+            || matches!((self.kind, &self.base), (CandidateKind::ServerReflexive, Base::Socket(_)))
+            || matches!((self.kind, &self.base), (CandidateKind::Relayed, Base::Relay(_)))
+    }
+
     /// Whether both local candidates send from the same place.
     pub(crate) fn shares_base_with(&self, other: &Candidate) -> bool {
         self.path_to(other.address) == other.path_to(other.address)

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use gimlet_machine::{Arena, Id, Path};
 
 use crate::pair::Ends;
-use crate::{Candidate, CandidateError, CandidateKind, Foundation, Limits};
+use crate::{Candidate, CandidateError, CandidateKind, Foundation, Limits, candidate_priority};
 
 /// One of our candidates.
 #[derive(Clone, Debug)]
@@ -14,13 +14,9 @@ pub(crate) struct Local {
     pub(crate) candidate: Candidate,
     /// Equal for equal foundations.
     pub(crate) foundation: u16,
-}
-
-impl Local {
-    /// A peer-reflexive candidate is never paired (RFC 8445 §7.2.5.3.1).
-    fn stands_for_its_base(&self) -> bool {
-        self.candidate.kind != CandidateKind::PeerReflexive
-    }
+    /// Whether it stands in pairs for its base: the preferred one of those that share it, which makes
+    /// the others redundant (RFC 8445 §6.1.2.4).
+    stands: bool,
 }
 
 /// One of the peer's candidates.
@@ -111,7 +107,19 @@ impl Candidates {
         }
         self.make_priority_unique(&mut candidate);
         let foundation = self.local_foundation(candidate.foundation);
-        Ok(Some(self.locals.insert(Local { candidate, foundation })))
+        let stands = self.take_over_base(&candidate);
+        Ok(Some(self.locals.insert(Local { candidate, foundation, stands })))
+    }
+
+    /// Whether `newcomer` stands for its base from here on; whoever did before steps back.
+    fn take_over_base(&mut self, newcomer: &Candidate) -> bool {
+        let mut sharing = self
+            .locals
+            .iter_mut()
+            .filter(|(_, local)| local.stands && local.candidate.shares_base_with(newcomer));
+        let Some((_, former)) = sharing.next() else { return true };
+        former.stands = former.candidate.priority >= newcomer.priority;
+        !former.stands
     }
 
     /// RFC 8445 §5.1.2.1: local preferences are unique within a type. A reflexive candidate first asks for
@@ -125,8 +133,12 @@ impl Candidates {
             *candidate = candidate.clone().with_local_preference(preference);
         }
         let taken = |priority| self.locals.iter().any(|(_, local)| local.candidate.priority == priority);
-        while taken(candidate.priority) && candidate.local_preference() > 0 {
-            *candidate = candidate.clone().with_local_preference(candidate.local_preference() - 1);
+        let mut preference = candidate.local_preference();
+        while preference > 0 && taken(candidate_priority(candidate.kind, preference, candidate.component)) {
+            preference -= 1;
+        }
+        if preference != candidate.local_preference() {
+            *candidate = candidate.clone().with_local_preference(preference);
         }
     }
 
@@ -216,7 +228,7 @@ impl Candidates {
         }
         let candidate = base.seen_as(mapped);
         let foundation = self.local_foundation(candidate.foundation);
-        self.locals.insert(Local { candidate, foundation });
+        self.locals.insert(Local { candidate, foundation, stands: false });
         true
     }
 
@@ -232,11 +244,16 @@ impl Candidates {
         same.unwrap_or_else(|| self.fresh_foundation())
     }
 
-    /// A number for a foundation not seen before. It wraps long after the last candidate with the same
-    /// number is gone.
+    /// A number that no foundation has at the moment.
     fn fresh_foundation(&mut self) -> u16 {
-        self.foundations = self.foundations.wrapping_add(1);
-        self.foundations
+        loop {
+            self.foundations = self.foundations.wrapping_add(1);
+            let taken = self.locals.iter().any(|(_, local)| local.foundation == self.foundations)
+                || self.remotes.iter().any(|(_, remote)| remote.foundation == self.foundations);
+            if !taken {
+                return self.foundations;
+            }
+        }
     }
 
     pub(crate) fn ends(&self, local: Id<Local>, remote: Id<Remote>) -> Option<Ends<'_>> {
@@ -247,23 +264,19 @@ impl Candidates {
         Some(self.locals.get(local)?.candidate.path_to(self.remotes.get(remote)?.candidate.address))
     }
 
-    /// The candidate that stands in pairs for the base of `path`: the preferred one with that base, which
-    /// makes the others redundant (RFC 8445 §6.1.2.4).
+    /// The candidate that stands in pairs for the base of `path`.
     pub(crate) fn base_of(&self, path: &Path) -> Option<Id<Local>> {
-        let bases = self.locals.iter().filter(|(_, local)| local.stands_for_its_base());
-        let bases = bases.filter(|(_, local)| local.candidate.is_base_of(path));
-        bases.max_by_key(|(_, local)| local.candidate.priority).map(|(id, _)| id)
-    }
-
-    /// The candidate that stands in pairs for the base of `id`.
-    pub(crate) fn representative(&self, id: Id<Local>) -> Option<Id<Local>> {
-        let local = self.locals.get(id)?;
-        self.base_of(&local.candidate.path_to(local.candidate.address))
+        self.representatives().find(|(_, local)| local.candidate.is_base_of(path)).map(|(id, _)| id)
     }
 
     /// The candidates that stand in pairs for our bases.
     pub(crate) fn representatives(&self) -> impl Iterator<Item = (Id<Local>, &Local)> {
-        self.locals.iter().filter(|(id, _)| self.representative(*id) == Some(*id))
+        self.locals.iter().filter(|(_, local)| local.stands)
+    }
+
+    /// Whether `id` stands for its base.
+    pub(crate) fn is_representative(&self, id: Id<Local>) -> bool {
+        self.locals.get(id).is_some_and(|local| local.stands)
     }
 
     pub(crate) fn remote_at(&self, address: SocketAddr) -> Option<Id<Remote>> {

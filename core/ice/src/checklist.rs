@@ -1,9 +1,12 @@
 //! The checklist: all pairs, and whose turn it is.
 
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+
 use gimlet_machine::{Arena, Id, Instant, Queue};
 
 use crate::Role;
-use crate::candidates::Remote;
+use crate::candidates::{Local, Remote};
 use crate::pair::{Ends, Lane, Pair};
 use crate::state::{PairState, PairStep};
 
@@ -17,6 +20,8 @@ pub(crate) struct Checklist {
     turn: Lane,
     /// A foundation may have become idle: its frozen pairs need a look.
     thaw: bool,
+    /// The session that new pairs belong to.
+    generation: u16,
     max: usize,
 }
 
@@ -25,8 +30,6 @@ pub(crate) struct Checklist {
 pub(crate) enum Formed {
     /// It is in the list.
     New(Id<Pair>),
-    /// It was already.
-    Known(Id<Pair>),
     /// It is in the list, in place of this less likely one.
     Replaced(Id<Pair>, Id<Pair>),
     /// The list is full of pairs that are checked, or more likely.
@@ -36,17 +39,27 @@ pub(crate) enum Formed {
 impl Checklist {
     pub(crate) fn new(max: usize) -> Self {
         let max = max.max(1);
-        Self { pairs: Arena::new(), triggered: Queue::new(max), turn: Lane::Host, thaw: false, max }
+        Self {
+            pairs: Arena::new(),
+            triggered: Queue::new(max),
+            turn: Lane::Host,
+            thaw: false,
+            generation: 0,
+            max,
+        }
     }
 
-    /// Forms the pair of `ends`, if it is not there. `wanted` says that the peer has just used it: then
+    /// The pair of these two candidates.
+    pub(crate) fn find(&self, local: Id<Local>, remote: Id<Remote>) -> Option<Id<Pair>> {
+        let mut pairs = self.pairs.iter().filter(|(_, pair)| pair.local == local && pair.remote == remote);
+        pairs.next().map(|(id, _)| id)
+    }
+
+    /// Forms the pair of `ends`, which is not there. `wanted` says that the peer has just used it: then
     /// it takes the place of any pair that was not checked yet.
     pub(crate) fn form(&mut self, ends: Ends<'_>, role: Role, wanted: bool) -> Formed {
-        let known = |pair: &Pair| pair.local == ends.local.0 && pair.remote == ends.remote.0;
-        if let Some((id, _)) = self.pairs.iter().find(|(_, pair)| known(pair)) {
-            return Formed::Known(id);
-        }
-        let mut pair = Pair::new(ends, role, PairState::Frozen);
+        debug_assert!(self.find(ends.local.0, ends.remote.0).is_none(), "a pair is formed once");
+        let mut pair = Pair::new(ends, role, self.generation);
         let evicted = if self.pairs.len() >= self.max {
             let Some(evicted) = self.least_likely(&pair, wanted) else { return Formed::Refused };
             self.remove(evicted);
@@ -65,20 +78,25 @@ impl Checklist {
     /// fullest lane, if `newcomer` is better or its lane shorter. RFC 8445 §6.1.2.5 drops by priority
     /// alone, which would leave only pairs between host addresses.
     fn least_likely(&self, newcomer: &Pair, wanted: bool) -> Option<Id<Pair>> {
-        let count = |lane| self.unchecked_in(lane);
-        let fullest = Lane::ALL.into_iter().max_by_key(|lane| (count(*lane), core::cmp::Reverse(*lane)))?;
-        let candidates = self.pairs.iter().filter(|(_, pair)| pair.is_unchecked() && pair.lane() == fullest);
-        let (id, last) = candidates.min_by_key(|(id, pair)| (rank(pair), core::cmp::Reverse(*id)))?;
+        let mut lanes = Lane::ALL.map(|_| (0_usize, None));
+        for (id, pair) in self.pairs.iter().filter(|(_, pair)| pair.is_unchecked()) {
+            let (count, last) = &mut lanes[pair.lane() as usize];
+            *count += 1;
+            let rank = (rank(pair), Reverse(id));
+            if last.is_none_or(|last| rank < last) {
+                *last = Some(rank);
+            }
+        }
+        // Of equally full lanes the first: host pairs are the most and the cheapest to lose.
+        let fullest = Lane::ALL.into_iter().max_by_key(|lane| (lanes[*lane as usize].0, Reverse(*lane)))?;
+        let (count, last) = lanes[fullest as usize];
+        let (last_rank, Reverse(id)) = last?;
         let better = if newcomer.lane() == fullest {
-            rank(newcomer) > rank(last)
+            rank(newcomer) > last_rank
         } else {
-            count(newcomer.lane()) < count(fullest)
+            lanes[newcomer.lane() as usize].0 < count
         };
         (wanted || better).then_some(id)
-    }
-
-    fn unchecked_in(&self, lane: Lane) -> usize {
-        self.pairs.iter().filter(|(_, pair)| pair.lane() == lane && pair.is_unchecked()).count()
     }
 
     /// RFC 8445 §6.1.2.6 applied pair by pair, as RFC 8838 §12 has it: of each foundation the best pair
@@ -141,6 +159,13 @@ impl Checklist {
         }
     }
 
+    /// Puts `id` before everything else that was triggered.
+    pub(crate) fn trigger_first(&mut self, id: Id<Pair>) {
+        self.dequeue(id);
+        let others: Vec<_> = core::iter::from_fn(|| self.triggered.pop()).collect();
+        core::iter::once(id).chain(others).for_each(|id| self.trigger(id));
+    }
+
     /// The next triggered pair.
     pub(crate) fn pop_triggered(&mut self) -> Option<Id<Pair>> {
         self.triggered.pop()
@@ -174,7 +199,7 @@ impl Checklist {
         let best = |lane: Lane| {
             let waiting =
                 self.pairs.iter().filter(|(_, pair)| pair.lane() == lane && pair.is(PairState::Waiting));
-            let best = waiting.max_by_key(|(id, pair)| (rank(pair), core::cmp::Reverse(*id)));
+            let best = waiting.max_by_key(|(id, pair)| (rank(pair), Reverse(*id)));
             best.map(|(id, _)| (lane, id))
         };
         let (lane, id) = lanes.into_iter().find_map(best)?;
@@ -191,7 +216,7 @@ impl Checklist {
                 !self.pairs.iter().any(|(_, pair)| pair.foundation == candidate.foundation && busy(pair))
             };
             let frozen = self.pairs.iter().filter(|(_, pair)| pair.is(PairState::Frozen) && idle(pair));
-            let best = frozen.max_by_key(|(id, pair)| (pair.priority, core::cmp::Reverse(*id)));
+            let best = frozen.max_by_key(|(id, pair)| (pair.priority, Reverse(*id)));
             let Some((id, _)) = best else { return };
             self.step(id, PairStep::Unfreeze);
         }
@@ -224,7 +249,7 @@ impl Checklist {
     /// The valid pair of the highest priority.
     pub(crate) fn best_valid(&self) -> Option<(Id<Pair>, &Pair)> {
         let valid = self.pairs.iter().filter(|(_, pair)| pair.is(PairState::Succeeded));
-        valid.max_by_key(|(id, pair)| (pair.priority, core::cmp::Reverse(*id)))
+        valid.max_by_key(|(id, pair)| (pair.priority, Reverse(*id)))
     }
 
     /// The pairs of the remote candidate `remote`.

@@ -23,6 +23,9 @@ pub enum CandidateError {
     UnsupportedTransport,
     /// Nobody, or everybody, is at this address.
     Unusable(SocketAddr),
+    /// A local candidate that is not a host's must say from where it sends: make it with
+    /// [`crate::Candidate::server_reflexive`] or [`crate::Candidate::relayed`].
+    NoBase,
     /// The agent runs one component and the candidate is for another.
     OtherComponent(u16),
     /// The candidate belongs to another generation of the peer's credentials (RFC 8838 §9).
@@ -54,6 +57,9 @@ impl fmt::Display for CandidateError {
             CandidateError::UnsupportedTransport => f.write_str("only UDP candidates are checked"),
             CandidateError::Unusable(address) => {
                 write!(f, "{address} cannot be a candidate: it needs a unicast address and a port")
+            }
+            CandidateError::NoBase => {
+                f.write_str("the local candidate has no base: make it from the socket or the relay it uses")
             }
             CandidateError::OtherComponent(component) => {
                 write!(f, "the agent does not run component {component}: use one agent per component")

@@ -21,6 +21,8 @@ pub(crate) struct Pair {
     pub(crate) priority: u64,
     /// Decides, lane by lane, the order of checks.
     pub(crate) likelihood: u64,
+    /// Which session of the agent it belongs to: grows with every restart (RFC 8445 §9).
+    pub(crate) generation: u16,
     /// The foundations of both candidates as numbers: equal for pairs that likely share their fate.
     pub(crate) foundation: u32,
     /// When the latest check left.
@@ -117,17 +119,18 @@ impl History {
 }
 
 impl Pair {
-    pub(crate) fn new(ends: Ends<'_>, role: Role, state: PairState) -> Self {
-        debug_assert!(matches!(state, PairState::Frozen | PairState::Waiting), "pairs begin unchecked");
+    /// A frozen pair.
+    pub(crate) fn new(ends: Ends<'_>, role: Role, generation: u16) -> Self {
         let mut pair = Self {
             local: ends.local.0,
             remote: ends.remote.0,
             priority: 0,
             likelihood: 0,
+            generation,
             foundation: 0,
             checked_at: Instant::ZERO,
             history: History::default(),
-            state,
+            state: PairState::Frozen,
             lane: Lane::Host,
             nominated: false,
             recheck: false,

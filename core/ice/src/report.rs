@@ -22,6 +22,8 @@ pub struct PairReport<'a> {
     pub state: PairState,
     /// Whether nomination settled on it.
     pub selected: bool,
+    /// Which session of the agent the pair belongs to: 0, and one more with every restart.
+    pub generation: u16,
     /// How many checks were sent, retransmissions included.
     pub checks: u16,
     /// How many authenticated answers came back, errors included.

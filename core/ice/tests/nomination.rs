@@ -331,6 +331,8 @@ fn commands_refuse_what_they_cannot_do_and_say_why() {
     desk.agent.command(now, |agent| {
         assert_eq!(agent.set_remote_credentials(now, desk::peer_credentials()), Ok(()));
         assert_eq!(agent.set_remote_credentials(now, other), Err(CredentialsError::AlreadySet));
+        let read: Candidate = "candidate:1 1 UDP 9 203.0.113.1 1 typ srflx".parse().unwrap();
+        assert_eq!(agent.add_local_candidate(now, read), Err(CandidateError::NoBase));
         let component = Candidate::host(addr(OTHER)).with_component(2);
         assert_eq!(agent.add_remote_candidate(now, component), Err(CandidateError::OtherComponent(2)));
         agent.end_of_local_candidates(now);

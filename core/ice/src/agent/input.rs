@@ -6,7 +6,7 @@ use gimlet_machine::{Id, Instant, Path, Verdict};
 use gimlet_stun::{Class, IntegrityAlgorithm, IntegrityError, Message, Method, error_code, is_stun};
 
 use super::Agent;
-use crate::answers::{Answer, AnswerKind, Early};
+use crate::answers::{Answer, AnswerKind, Heard};
 use crate::check::{BadRequest, Request};
 use crate::checks::Check;
 use crate::pair::{Pair, PairError};
@@ -75,7 +75,7 @@ impl Agent {
             self.counters.requests_answered += 1;
         }
         let Request { priority, use_candidate, claim: _ } = request;
-        self.on_request_answered(Early { path, priority, use_candidate, sender: sender.into() });
+        self.on_request_answered(&Heard { path, priority, use_candidate, sender });
         Verdict::Consumed
     }
 
@@ -173,7 +173,7 @@ impl Agent {
     /// shown that it does.
     fn on_check_failed(&mut self, check: &Check, error: PairError) {
         let succeeded = self.checklist.get(check.pair).is_some_and(|pair| pair.is(PairState::Succeeded));
-        let decides = if check.nominates { true } else { !check.is_cancelled() && !succeeded };
+        let decides = !check.is_cancelled() && (check.nominates || !succeeded);
         if decides && !self.checks.is_pending(check.pair) {
             self.fail_pair(check.pair, error);
         }

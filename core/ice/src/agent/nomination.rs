@@ -99,7 +99,7 @@ impl Agent {
         self.nominating.pair = Some(id);
         let taken = self.nominating.step(NominationStep::Request);
         debug_assert!(taken, "a request begins with a valid pair");
-        self.checklist.trigger(id);
+        self.checklist.trigger_first(id);
     }
 
     /// Until when a pair better than `best` may still become valid; `None` if there is none.
@@ -178,6 +178,7 @@ impl Agent {
         if let Some(path) = self.path_of(id) {
             self.tell(Event::PathSelected { path });
         }
+        self.timers.clear(TimerKey::Patience);
         self.step(Step::Select);
     }
 }

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use gimlet_machine::{Id, Path};
 
 use super::Agent;
-use crate::answers::Early;
+use crate::answers::Heard;
 use crate::candidates::{Added, Local, Remote};
 use crate::check::Request;
 use crate::checklist::{Checklist, Formed};
@@ -18,21 +18,30 @@ impl Agent {
     /// Forms the pairs of a new local candidate. One whose base another candidate stands for adds none:
     /// it was signalled, and that is its whole use (RFC 8445 §6.1.2.4).
     pub(super) fn pair_local(&mut self, id: Id<Local>) {
-        if self.candidates.representative(id) != Some(id) || self.nominating.selected().is_some() {
+        if !self.candidates.is_representative(id) || self.nominating.selected().is_some() {
             return;
         }
         self.take_over_base(id);
         let role = self.role.role();
         let signalled = self.candidates.remotes().filter(|(_, remote)| !remote.learned);
+        let before = self.checklist.len();
         for (remote, _) in signalled {
             let Some(ends) = self.candidates.ends(id, remote) else { continue };
             let (ours, theirs) = ends.candidates();
-            if ours.pairs_with(theirs) {
+            // A less preferred candidate with this base may have left its pairs.
+            if ours.pairs_with(theirs) && self.checklist.find(id, remote).is_none() {
                 let formed = self.checklist.form(ends, role, false);
                 self.counters.pairs_dropped += note(formed, &mut self.checks);
             }
         }
-        self.step(Step::Start);
+        self.on_pairs_formed(before);
+    }
+
+    /// There is something to check, if there was not before.
+    fn on_pairs_formed(&mut self, before: usize) {
+        if self.session.peer.is_some() && self.checklist.len() > before {
+            self.step(Step::Start);
+        }
     }
 
     /// Pairs of a less preferred candidate with the base of `id` become pairs of `id`.
@@ -60,18 +69,18 @@ impl Agent {
         if self.nominating.selected().is_some() {
             return;
         }
-        let role = self.role.role();
+        let (role, before) = (self.role.role(), self.checklist.len());
         for (local, _) in self.candidates.representatives() {
             let Some(ends) = self.candidates.ends(local, id) else { continue };
             let (ours, theirs) = ends.candidates();
-            if ours.pairs_with(theirs) {
+            // What was learned has a pair with the base that heard it.
+            let fresh = matches!(added, Added::New(_)) || self.checklist.find(local, id).is_none();
+            if fresh && ours.pairs_with(theirs) {
                 let formed = self.checklist.form(ends, role, false);
                 self.counters.pairs_dropped += note(formed, &mut self.checks);
             }
         }
-        if self.session.peer.is_some() {
-            self.step(Step::Start);
-        }
+        self.on_pairs_formed(before);
     }
 
     fn rank_pairs_of(&mut self, remote: Id<Remote>) {
@@ -132,60 +141,57 @@ impl Agent {
     }
 
     /// Acts on an answered request of the peer (RFC 8445 §7.3.1.3–7.3.1.5), or remembers it.
-    pub(super) fn on_request_answered(&mut self, early: Early) {
+    pub(super) fn on_request_answered(&mut self, heard: &Heard<'_>) {
         let Some(peer) = &self.session.peer else {
-            self.remember(early);
+            self.remember(heard);
             return;
         };
-        if peer.credentials.ufrag.as_bytes() != &*early.sender {
+        if peer.credentials.ufrag.as_bytes() != heard.sender {
             self.counters.requests_from_strangers += 1;
             return;
         }
-        let Some(local) = self.candidates.base_of(&early.path) else {
+        let Some(local) = self.candidates.base_of(&heard.path) else {
             self.counters.unknown_bases += 1;
-            self.remember(early);
+            self.remember(heard);
             return;
         };
-        let nominates = early.use_candidate && self.role.role() == Role::Controlled;
-        self.counters.nominations_ignored += u64::from(early.use_candidate && !nominates);
-        if let Some(pair) = self.pair_heard(local, &early) {
+        let nominates = heard.use_candidate && self.role.role() == Role::Controlled;
+        self.counters.nominations_ignored += u64::from(heard.use_candidate && !nominates);
+        if let Some(pair) = self.pair_heard(local, heard) {
             self.trigger(pair, nominates);
         }
     }
 
-    fn remember(&mut self, early: Early) {
-        self.counters.early_requests_forgotten += u64::from(self.answers.remember(early));
+    fn remember(&mut self, heard: &Heard<'_>) {
+        self.counters.early_requests_forgotten += u64::from(self.answers.remember(heard));
     }
 
     /// Acts on the requests that came too early.
     pub(super) fn act_on_early_requests(&mut self) {
         if self.session.peer.is_some() {
             for early in self.answers.take_early() {
-                self.on_request_answered(early);
+                self.on_request_answered(&early.heard());
             }
         }
     }
 
     /// The pair on which the peer was heard; learned if it is news. After selection nothing is learned.
-    fn pair_heard(&mut self, local: Id<Local>, early: &Early) -> Option<Id<Pair>> {
-        let address = early.path.peer_address();
+    fn pair_heard(&mut self, local: Id<Local>, heard: &Heard<'_>) -> Option<Id<Pair>> {
+        let address = heard.path.peer_address();
         let known = self.candidates.remote_at(address);
-        let known_pair = known.and_then(|remote| {
-            let mut pairs = self.checklist.of_remote(remote).filter(|(_, pair)| pair.local == local);
-            pairs.next().map(|(id, _)| id)
-        });
+        let known_pair = known.and_then(|remote| self.checklist.find(local, remote));
         if known_pair.is_some() || self.nominating.selected().is_some() {
             return known_pair;
         }
         let remote = match known {
             Some(remote) => remote,
-            None => self.learn(address, early.priority)?,
+            None => self.learn(address, heard.priority)?,
         };
         let ends = self.candidates.ends(local, remote)?;
         let formed = self.checklist.form(ends, self.role.role(), true);
         self.counters.pairs_dropped += note(formed, &mut self.checks);
         match formed {
-            Formed::New(id) | Formed::Known(id) | Formed::Replaced(id, _) => Some(id),
+            Formed::New(id) | Formed::Replaced(id, _) => Some(id),
             Formed::Refused => None,
         }
     }
@@ -238,14 +244,14 @@ impl Agent {
         else {
             return false;
         };
-        self.checklist.of_remote(remote).any(|(_, pair)| pair.local == local)
+        self.checklist.find(local, remote).is_some()
     }
 }
 
 /// Forgets the checks of a pair that gave way; returns how many pairs were dropped.
 fn note(formed: Formed, checks: &mut crate::checks::Checks) -> u64 {
     match formed {
-        Formed::New(_) | Formed::Known(_) => 0,
+        Formed::New(_) => 0,
         Formed::Replaced(_, evicted) => {
             checks.forget(evicted);
             1
