@@ -28,11 +28,13 @@
 
 mod envelope;
 mod frame;
+mod ice_agent;
 mod stun_message;
 mod tape;
 mod target;
 
 pub use envelope::envelope;
 pub use frame::frame;
+pub use ice_agent::ice_agent;
 pub use stun_message::stun_message;
 pub use target::{INPUT_MAX, Seed, TARGETS, Target};

@@ -1,6 +1,6 @@
 //! The table of targets.
 
-use crate::{envelope, frame, stun_message};
+use crate::{envelope, frame, ice_agent, stun_message};
 
 /// Longer inputs are cut off: what matters happens in less, and a fuzzer that grows inputs gets slow.
 pub const INPUT_MAX: usize = 16 * 1024;
@@ -31,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     },
     Target { name: "frame", body: frame, planted: frame::planted, seeds: frame::seeds },
     Target { name: "envelope", body: envelope, planted: envelope::planted, seeds: envelope::seeds },
+    Target { name: "ice_agent", body: ice_agent, planted: ice_agent::planted, seeds: ice_agent::seeds },
 ];
 
 /// At most [`INPUT_MAX`] bytes of an input.

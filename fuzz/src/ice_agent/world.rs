@@ -1,0 +1,368 @@
+//! The agents and what lies between them.
+
+use std::collections::VecDeque;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use gimlet_ice::{Agent, Candidate, Config, Credentials, Event, Limits, MESSAGE_MAX, Role, State, TA_MIN};
+use gimlet_machine::{Buf, FourTuple, Input, Instant, Machine, Path, Rng, Verdict};
+use gimlet_stun::{Class, Message, Method};
+use gimlet_testkit::Checked;
+
+/// Sockets of each side: three of IPv4, one of IPv6.
+const SOCKETS: usize = 4;
+
+/// The most packets on the way; further ones are lost.
+const FLYING_MAX: usize = 128;
+
+/// How long a run goes on after its last step: past the patience of an agent and every retransmission.
+const REST: Duration = Duration::from_secs(120);
+
+/// The most deliveries in one moment: more is two agents answering each other for ever.
+const DELIVERIES_MAX: usize = 10_000;
+
+/// A packet on its way.
+#[derive(Clone)]
+pub(super) struct Flying {
+    pub(super) from: usize,
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+    genuine: bool,
+}
+
+/// One agent and what is known of it.
+pub(super) struct Side {
+    pub(super) agent: Checked<Agent>,
+    /// Something signed by the peer, or by somebody who has its password, has reached this side.
+    heard: bool,
+    last_request: Option<Instant>,
+    closed: bool,
+    has_credentials: bool,
+    ended: [bool; 2],
+}
+
+pub(super) struct World {
+    now: Instant,
+    pub(super) sides: [Side; 2],
+    flying: VecDeque<Flying>,
+    trace: DefaultHasher,
+    tamper: fn(&mut [u8]),
+    limits: Limits,
+}
+
+/// The address of a socket.
+pub(super) fn socket(side: usize, n: usize) -> SocketAddr {
+    let n = n % SOCKETS;
+    let ip = if n == SOCKETS - 1 {
+        IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, side as u16 + 1))
+    } else {
+        IpAddr::V4(Ipv4Addr::new(10, 0, side as u8, n as u8 + 1))
+    };
+    SocketAddr::new(ip, 4_000 + n as u16)
+}
+
+/// What others see of a socket behind the NAT of its side.
+pub(super) fn mapped(side: usize, n: usize) -> SocketAddr {
+    match socket(side, n) {
+        SocketAddr::V4(address) => {
+            SocketAddr::from((Ipv4Addr::new(203, 0, 113, side as u8 + 1), address.port() + 1_000))
+        }
+        v6 @ SocketAddr::V6(_) => v6,
+    }
+}
+
+/// Which socket a packet to `destination` reaches.
+fn reached(destination: SocketAddr) -> Option<(usize, usize)> {
+    let all = (0..2).flat_map(|side| (0..SOCKETS).map(move |n| (side, n)));
+    all.into_iter().find(|&(side, n)| destination == socket(side, n) || destination == mapped(side, n))
+}
+
+/// What became of each pair.
+fn lines(agent: &Agent) -> Vec<String> {
+    agent.pairs().map(|pair| pair.to_string()).collect()
+}
+
+impl World {
+    pub(super) fn new(setup: u8, tamper: fn(&mut [u8])) -> Self {
+        let small = Limits {
+            pairs_max: 4,
+            checks_max: 2,
+            early_requests_max: 1,
+            answers_max: 2,
+            ..Limits::default()
+        };
+        let limits = if setup & 4 != 0 { small } else { Limits::default() };
+        let side = |n: u64| {
+            let role = if u64::from(setup & 3) >> n & 1 == 0 { Role::Controlling } else { Role::Controlled };
+            let config = Config { role, limits, ..Config::default() };
+            let agent = Agent::new(Instant::ZERO, Rng::from_u64(n), config);
+            Side {
+                agent: Checked::new(agent),
+                heard: false,
+                last_request: None,
+                closed: false,
+                has_credentials: false,
+                ended: [false; 2],
+            }
+        };
+        let sides = [side(0), side(1)];
+        let trace = DefaultHasher::new();
+        Self { now: Instant::ZERO, sides, flying: VecDeque::new(), trace, tamper, limits }
+    }
+
+    pub(super) fn trace(&self) -> u64 {
+        self.trace.finish()
+    }
+
+    /// Lets `millis` pass; timers fire on the way.
+    pub(super) fn wait(&mut self, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        while self.fire_next(until) {}
+        self.now = until;
+    }
+
+    /// Moves to the next deadline, if there is one by `until`, and fires it.
+    fn fire_next(&mut self, until: Instant) -> bool {
+        let due = |side: &Side| side.agent.poll_timeout().map(|deadline| deadline.at);
+        let Some(at) = self.sides.iter().filter_map(due).min().filter(|at| *at <= until) else {
+            return false;
+        };
+        self.now = self.now.max(at);
+        for side in 0..2 {
+            if due(&self.sides[side]).is_some_and(|at| at <= self.now) {
+                self.timeout(side);
+            }
+        }
+        true
+    }
+
+    /// A timeout, due or not.
+    pub(super) fn timeout(&mut self, side: usize) {
+        self.sides[side].agent.handle_timeout(self.now);
+        self.drain(side);
+    }
+
+    /// The packet in front arrives; `translated` shows the receiver the mapped source.
+    pub(super) fn deliver(&mut self, translated: bool) {
+        let Some(packet) = self.flying.pop_front() else { return };
+        let source = match reached(packet.source) {
+            Some((side, n)) if translated => mapped(side, n),
+            Some(_) | None => packet.source,
+        };
+        if let Some((side, n)) = reached(packet.destination).filter(|(side, _)| *side != packet.from) {
+            self.arrive(side, FourTuple::new(socket(side, n), source), packet.bytes, packet.genuine);
+        }
+    }
+
+    pub(super) fn lose(&mut self) {
+        self.flying.pop_front();
+    }
+
+    pub(super) fn double(&mut self) {
+        if let Some(packet) = self.flying.front().cloned() {
+            self.fly(packet);
+        }
+    }
+
+    pub(super) fn damage(&mut self, at: usize, how: u8) {
+        if let Some(packet) = self.flying.front_mut() {
+            let at = at % packet.bytes.len();
+            packet.bytes[at] ^= how | 1;
+            packet.genuine = false;
+        }
+    }
+
+    pub(super) fn front(&self) -> Option<&Flying> {
+        self.flying.front()
+    }
+
+    /// A packet from one of the other side's sockets, or from a stranger.
+    pub(super) fn hear(&mut self, side: usize, from: usize, bytes: Vec<u8>, genuine: bool) {
+        let local = socket(side, from);
+        let source = match from / SOCKETS % 3 {
+            0 => socket(1 - side, from),
+            1 => mapped(1 - side, from),
+            _ if local.is_ipv4() => SocketAddr::from(([198, 51, 100, from as u8], 1)),
+            _ => SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, from as u16), 1)),
+        };
+        self.arrive(side, FourTuple::new(local, source), bytes, genuine);
+    }
+
+    fn arrive(&mut self, side: usize, flow: FourTuple, mut bytes: Vec<u8>, genuine: bool) {
+        let heard = &mut self.sides[side];
+        heard.heard |= genuine;
+        let verdict = heard.agent.handle_input(self.now, Input::new(Path::Direct(flow), &mut bytes));
+        assert!(!matches!(verdict, Verdict::Pass { .. }), "an agent forwards nothing");
+        assert!(verdict == Verdict::NotMine || !heard.closed, "a closed agent takes nothing");
+        self.drain(side);
+    }
+
+    pub(super) fn gather(&mut self, side: usize, n: usize, reflexive: bool, preference: u16) {
+        let (base, server) = (socket(side, n), SocketAddr::from(([192, 0, 2, 1], 3_478)));
+        let candidate = if reflexive {
+            Candidate::server_reflexive(mapped(side, n), base, Some(server))
+        } else {
+            Candidate::host(base)
+        };
+        let candidate = candidate.with_local_preference(u16::MAX - preference);
+        // Refusals are the agent's right; what it took is asserted in `assert_sound`.
+        let _ =
+            self.sides[side].agent.command(self.now, |agent| agent.add_local_candidate(self.now, candidate));
+        self.drain(side);
+    }
+
+    /// The `n`th candidate of the other side arrives at `side`, as a line.
+    pub(super) fn signal(&mut self, side: usize, n: usize) {
+        let line = self.sides[1 - side].agent.inner().local_candidates().nth(n).map(ToString::to_string);
+        if let Some(line) = line {
+            let candidate = super::read_line(&line).expect("what an agent signals can be read");
+            self.add_remote(side, candidate);
+        }
+    }
+
+    pub(super) fn add_remote(&mut self, side: usize, candidate: Candidate) {
+        let _ =
+            self.sides[side].agent.command(self.now, |agent| agent.add_remote_candidate(self.now, candidate));
+        self.drain(side);
+    }
+
+    /// The other side's credentials arrive, or others.
+    pub(super) fn set_credentials(&mut self, side: usize, lie: Option<Credentials>) {
+        let real = self.sides[1 - side].agent.inner().local_credentials().clone();
+        let credentials = lie.unwrap_or(real);
+        let agent = &mut self.sides[side].agent;
+        let taken = agent.command(self.now, |agent| agent.set_remote_credentials(self.now, credentials));
+        self.sides[side].has_credentials |= taken.is_ok();
+        self.drain(side);
+    }
+
+    pub(super) fn end_of_candidates(&mut self, side: usize, remote: bool) {
+        self.sides[side].ended[usize::from(remote)] = true;
+        self.sides[side].agent.command(self.now, |agent| {
+            if remote {
+                agent.end_of_remote_candidates(self.now);
+            } else {
+                agent.end_of_local_candidates(self.now);
+            }
+        });
+        self.drain(side);
+    }
+
+    pub(super) fn close(&mut self, side: usize) {
+        self.sides[side].agent.command(self.now, |agent| agent.close(self.now));
+        self.drain(side);
+        self.sides[side].closed = true;
+    }
+
+    /// From here on the network is perfect: everything comes to rest.
+    pub(super) fn run_out(&mut self) {
+        let until = self.now + REST;
+        loop {
+            let mut deliveries = 0;
+            while !self.flying.is_empty() {
+                self.deliver(false);
+                deliveries += 1;
+                assert!(deliveries < DELIVERIES_MAX, "two agents answer each other for ever");
+            }
+            if !self.fire_next(until) {
+                break;
+            }
+        }
+        self.assert_sound();
+        for side in &self.sides {
+            // Without credentials an agent can only wait for them.
+            let decided = side.ended == [true; 2] && side.has_credentials;
+            let agent = side.agent.inner();
+            let left = decided && agent.state() == State::Checking;
+            assert!(!left, "left checking for ever, {:?}: {:#?}", agent.poll_timeout(), lines(agent));
+        }
+    }
+
+    fn drain(&mut self, side: usize) {
+        let mut storage = Vec::new();
+        loop {
+            let mut quiet = true;
+            while let Some(event) = self.sides[side].agent.poll_event() {
+                self.on_event(side, event);
+                quiet = false;
+            }
+            while let Some(transmit) =
+                self.sides[side].agent.poll_transmit(self.now, &mut Buf::new(&mut storage))
+            {
+                (self.tamper)(&mut storage);
+                self.on_transmit(side, transmit.path, &storage);
+                quiet = false;
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    fn on_event(&mut self, side: usize, event: Event) {
+        format!("{side} {event:?}").hash(&mut self.trace);
+        let Side { agent, heard, closed, .. } = &self.sides[side];
+        assert!(!closed, "{event:?} from a closed agent");
+        match event {
+            Event::PathValid { .. } => assert!(heard, "valid, and the peer was never heard"),
+            Event::PathSelected { path } => {
+                assert!(heard, "selected, and the peer was never heard");
+                assert_eq!(agent.inner().selected_path(), Some(path));
+            }
+            Event::StateChanged(_)
+            | Event::RoleChanged(_)
+            | Event::LocalPeerReflexive { .. }
+            | Event::RemotePeerReflexive { .. }
+            | Event::Failed { .. } => {}
+        }
+    }
+
+    fn on_transmit(&mut self, from: usize, path: Path, bytes: &[u8]) {
+        (from, self.now, path, bytes).hash(&mut self.trace);
+        let Path::Direct(FourTuple { local, remote }) = path else { panic!("there is no relay here") };
+        let side = &mut self.sides[from];
+        assert!(!side.closed, "a closed agent speaks");
+        assert!((0..SOCKETS).any(|n| socket(from, n) == local), "{local} is no socket of this side");
+        let message = Message::parse(bytes).expect("what an agent sends is STUN");
+        assert_eq!(message.method(), Method::BINDING);
+        assert!(message.has_fingerprint() && bytes.len() <= MESSAGE_MAX);
+        if message.class() == Class::Request {
+            let pause = side.last_request.map(|last| self.now.since(last));
+            assert!(pause.is_none_or(|pause| pause >= TA_MIN), "checks {pause:?} apart");
+            assert!(message.has_integrity() && message.username().is_some());
+            side.last_request = Some(self.now);
+        }
+        // An answer without a signature proves nothing to its receiver.
+        let genuine = message.has_integrity();
+        self.fly(Flying { from, source: local, destination: remote, bytes: bytes.to_vec(), genuine });
+    }
+
+    fn fly(&mut self, packet: Flying) {
+        if self.flying.len() < FLYING_MAX {
+            self.flying.push_back(packet);
+        }
+    }
+
+    pub(super) fn assert_sound(&self) {
+        for Side { agent, heard, has_credentials, .. } in &self.sides {
+            let agent = agent.inner();
+            assert!(*has_credentials || agent.state() != State::Checking, "checking nobody");
+            let per_kind = self.limits.local_candidates_max.max(self.limits.remote_candidates_max);
+            let candidates_max = 4 * per_kind + self.limits.peer_reflexive_max;
+            assert!(agent.local_candidates().count() <= candidates_max);
+            assert!(agent.remote_candidates().count() <= candidates_max);
+            assert!(agent.pairs().count() <= self.limits.pairs_max);
+            assert!(*heard || agent.valid_paths().next().is_none(), "valid, and the peer was never heard");
+            if let Some(selected) = agent.selected_path() {
+                let valid = agent.valid_paths().any(|path| path == selected);
+                assert!(valid, "{selected} is selected and not valid: {:#?}", lines(agent));
+            }
+            if agent.state() == State::Completed {
+                assert!(agent.selected_path().is_some(), "completed without a path");
+            }
+        }
+    }
+}
