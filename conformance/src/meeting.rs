@@ -45,6 +45,18 @@ pub struct Meeting {
 /// Where the public node listens.
 const PUBLIC: &str = "198.51.100.1:4433";
 
+/// Every pair of NATs for which a direct connection is promised: all but two symmetric ones, and a
+/// symmetric one with a port-restricted one.
+pub fn promised_pairs() -> Vec<(NatKind, NatKind)> {
+    use NatKind::{AddressRestricted, FullCone, None, PortRestricted, Symmetric};
+    let cones = [None, FullCone, AddressRestricted, PortRestricted];
+    let mut pairs: Vec<_> = cones.iter().flat_map(|a| cones.iter().map(move |b| (*a, *b))).collect();
+    for other in [None, FullCone, AddressRestricted] {
+        pairs.extend([(Symmetric, other), (other, Symmetric)]);
+    }
+    pairs
+}
+
 impl Scene {
     /// Two peers with these NATs, on lines of 12.5 ms: 50 ms from peer to peer and back.
     pub fn new(seed: u64, nat_a: NatKind, nat_b: NatKind) -> Self {
@@ -121,6 +133,14 @@ impl Meeting {
         let limit = start + within;
         let met = |world: &mut World<Node>| connected(world, a, peer_b) && connected(world, b, peer_a);
         self.world.run_to(limit, met).then(|| self.world.now().since(start))
+    }
+
+    /// Whether both peers send to each other without a relay.
+    pub fn is_direct(&self) -> bool {
+        let direct = |host, peer| {
+            self.world.machine(host).and_then(|node| node.path(peer)).is_some_and(|path| path.is_direct())
+        };
+        direct(self.a, self.peer_b) && direct(self.b, self.peer_a)
     }
 
     /// All events so far, in order.
