@@ -1,11 +1,12 @@
 //! What users do, played in the simulator. A failure names its seed; `SEED=n` replays it alone.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use gimlet_conformance::meeting::{Meeting, Scene, promised_pairs};
 use gimlet_machine::{Direction, Instant, Session};
 use gimlet_node::{Error, Event, LostCause, Node, Stream};
-use gimlet_sim::{Chance, Fault, HostId, LinkConfig, NatKind};
+use gimlet_sim::{Chance, Fault, Happening, HostId, LinkConfig, NatKind};
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -24,9 +25,11 @@ fn meet(scene: Scene) -> Meeting {
 }
 
 fn timeline(meeting: &mut Meeting) -> String {
-    let name = |meeting: &Meeting, host| meeting.world.name(host).to_owned();
-    let events = meeting.events();
-    events.iter().map(|e| format!("{} {:8} {:?}\n", e.at, name(meeting, e.host), e.event)).collect()
+    let mut lines = String::new();
+    for Happening { at, host, event } in meeting.events() {
+        let _ = writeln!(lines, "{at} {:8} {event:?}", meeting.world.name(host));
+    }
+    lines
 }
 
 /// Opens a stream from `a` to `b` and gives both ends' names of it once it has carried a message.
@@ -120,7 +123,7 @@ fn a_clean_close_delivers_everything_that_was_accepted() {
         let (ours, theirs) = stream(&mut meeting);
         let message = vec![7; 300_000];
         assert_eq!(meeting.world.touch(meeting.a, |node, now| node.send(now, ours, &message)), Ok(true));
-        meeting.world.touch(meeting.a, |node, now| node.close_all(now));
+        meeting.world.touch(meeting.a, Node::close_all);
         let limit = meeting.now() + WITHIN;
         let a = meeting.a;
         assert!(meeting.world.run_to(limit, |world| world.machine(a).is_none_or(Session::is_closed)));

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         let started = Instant::now();
         let line = LinkConfig { loss: Chance::percent(loss), ..LinkConfig::with_latency(ROUND_TRIP / 4) };
         let mut times = Vec::new();
-        let (mut packets, mut runs) = (0, 0);
+        let (mut packets, mut runs) = (0, 0_u32);
         for seed in seeds.clone() {
             let mut meeting = Scene::new(seed, a, b).on(line).open();
             times.extend(meeting.connect(WITHIN).filter(|_| meeting.is_direct()));
@@ -55,8 +55,8 @@ fn main() -> ExitCode {
             times.len(),
             round_trips(times.get(times.len() / 2)),
             round_trips(times.get(times.len().saturating_sub(1) * 99 / 100)),
-            packets / runs.max(1),
-            runs as f64 / started.elapsed().as_secs_f64(),
+            packets / u64::from(runs.max(1)),
+            f64::from(runs) / started.elapsed().as_secs_f64(),
         );
         let required = if loss == 0 { runs as usize } else { runs as usize * LOSSY_SHARE.0 / LOSSY_SHARE.1 };
         short += usize::from(times.len() < required);
