@@ -545,6 +545,18 @@ fn a_steady_stream_reuses_its_buffers() {
 }
 
 #[test]
+fn late_in_time_the_world_works_as_it_does_early() {
+    let run = |start: Instant| {
+        let (mut world, [a, b], path) = pair(1);
+        world.run_until(start);
+        world.touch(a, |toy, now| toy.ping(now, path, MILLIS_10, 100));
+        assert!(world.run_to_quiet(Instant::FAR));
+        (world.now().since(start), heard(&mut world, b).len())
+    };
+    assert_eq!(run(Instant::FAR - Duration::from_secs(2)), run(Instant::ZERO));
+}
+
+#[test]
 fn a_deadline_at_the_end_of_time_never_comes() {
     let mut world = World::new(1);
     world.add_host(HostConfig::new("patient", [at("198.51.100.1:1")]), Rogue::Patient);
