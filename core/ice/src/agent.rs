@@ -348,7 +348,8 @@ impl Agent {
 
     fn arm(&mut self, key: TimerKey, at: Option<Instant>) {
         match at {
-            Some(at) => self.timers.set(key, at),
+            Some(at) if self.timers.at(key) != Some(at) => self.timers.set(key, at),
+            Some(_) => {}
             None => self.timers.clear(key),
         }
     }

@@ -85,9 +85,11 @@ impl Session {
         self.peer = Some(Peer { credentials, key, username });
     }
 
-    /// The sender's fragment, if `username` addresses us (RFC 8445 §7.3).
+    /// The sender's fragment, if `username` addresses us (RFC 8445 §7.3). One that is longer than a
+    /// fragment can be is nobody's.
     pub(crate) fn sender<'a>(&self, username: &'a [u8]) -> Option<&'a [u8]> {
-        username.strip_prefix(self.local.ufrag.as_bytes())?.strip_prefix(b":")
+        let sender = username.strip_prefix(self.local.ufrag.as_bytes())?.strip_prefix(b":")?;
+        (sender.len() <= UFRAG_MAX).then_some(sender)
     }
 }
 
@@ -124,6 +126,8 @@ mod tests {
         assert_eq!(session.sender(ours.as_bytes()), None);
         assert_eq!(session.sender([ours.as_bytes(), b"x:peer"].concat().as_slice()), None);
         assert_eq!(session.sender(b""), None);
+        let endless = [ours.as_bytes(), b":", &[b'x'; UFRAG_MAX + 1]].concat();
+        assert_eq!(session.sender(&endless), None);
     }
 
     #[test]

@@ -39,11 +39,7 @@ fn case_50_a_flood_of_signed_requests_is_answered_paced_and_bounded() {
         if number % 1_000 == 999 {
             let checks = desk.take_checks();
             assert!(checks.windows(2).all(|pair| pair[1].at.since(pair[0].at) >= Duration::from_millis(5)));
-            assert!(
-                checks.len() <= 100,
-                "{} checks in 100 ms at most 20 apart from retransmissions",
-                checks.len()
-            );
+            assert!(checks.len() <= 21, "{} checks in 100 ms", checks.len());
         }
     }
     assert_eq!(desk.inner().counters().requests_answered, 10_000);
@@ -357,6 +353,22 @@ impl Play {
             }
         }
     }
+}
+
+#[test]
+fn the_random_play_can_reach_the_end_that_it_is_about() {
+    // A canary: if no play could connect, the invariants below would say little.
+    let mut play = Play::new([Role::Controlling; 2]);
+    for side in 0..2 {
+        play.apply(&Act::AddLocal { side, host: 1, preference: 7 });
+        play.apply(&Act::Credentials { from: side });
+        play.apply(&Act::Signal { from: side });
+    }
+    for _ in 0..50 {
+        play.apply(&Act::Deliver { keep: true, twice: true, elsewhere: false });
+        play.apply(&Act::Wait { ms: 5 });
+    }
+    assert_eq!(play.states, [State::Completed; 2]);
 }
 
 proptest! {

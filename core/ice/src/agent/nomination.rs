@@ -81,9 +81,9 @@ impl Nominating {
 impl Agent {
     /// Controlling: asks for the best valid pair as soon as no better one can be hoped for.
     pub(super) fn consider_nomination(&mut self, now: Instant) {
-        let provisional = self.nominating.state == Nomination::Provisional;
-        let best = self.checklist.best_valid().map(|(id, _)| id);
-        let best = best.filter(|_| provisional && self.role.role() == Role::Controlling);
+        let chooses =
+            self.nominating.state == Nomination::Provisional && self.role.role() == Role::Controlling;
+        let best = if chooses { self.checklist.best_valid().map(|(id, _)| id) } else { None };
         let Some(best) = best else {
             self.timers.clear(TimerKey::Nominate);
             return;
