@@ -46,8 +46,6 @@ pub struct Node {
     pub(crate) timers: Timers<Timer>,
     pub(crate) out: Outbox,
     pub(crate) counters: NodeCounters,
-    /// The moment of the last call.
-    pub(crate) now: Instant,
     /// The application has closed the node; nothing new starts.
     pub(crate) closing: bool,
 }
@@ -98,7 +96,6 @@ impl Node {
             timers: Timers::new(),
             out: Outbox { events: Queue::new(2 * EVENTS_MAX), accepted: Queue::new(ACCEPT_QUEUE_MAX) },
             counters: NodeCounters::default(),
-            now,
             closing: false,
             config,
         };
@@ -233,8 +230,9 @@ impl Machine for Node {
         if self.out.events.is_empty() && self.streams.is_dirty() {
             // Commands since the last drain share one flush. What it tells must be told before the
             // owner moves on to datagrams.
-            self.flush(self.now);
-            self.settle(self.now);
+            let now = self.streams.touched;
+            self.flush(now);
+            self.settle(now);
         }
         self.out.events.pop()
     }

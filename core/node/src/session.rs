@@ -55,7 +55,7 @@ impl Session for Node {
     }
 
     fn send(&mut self, now: Instant, stream: Stream, message: &[u8]) -> Result<bool, Error> {
-        self.now = now;
+        self.streams.touched = now;
         let (length, max) = (message.len(), self.config.limits.message_max);
         if length > max {
             return Err(Error::MessageTooLong { length, max });
@@ -93,7 +93,7 @@ impl Session for Node {
     }
 
     fn write(&mut self, now: Instant, stream: Stream, bytes: &[u8]) -> Result<usize, Error> {
-        self.now = now;
+        self.streams.touched = now;
         let buffer_max = self.config.limits.stream_buffer_max;
         let taken = self.streams.outgoing(stream)?.push_bytes(bytes, buffer_max);
         self.streams.mark_dirty(stream);
@@ -111,7 +111,7 @@ impl Session for Node {
     }
 
     fn finish(&mut self, now: Instant, stream: Stream) -> Result<(), Error> {
-        self.now = now;
+        self.streams.touched = now;
         self.streams.outgoing(stream)?;
         self.finish_stream(stream);
         Ok(())

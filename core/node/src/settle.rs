@@ -16,7 +16,7 @@ const SETTLE_ROUNDS_MAX: usize = 1_000;
 
 impl Node {
     pub(crate) fn settle(&mut self, now: Instant) {
-        self.now = now;
+        self.streams.touched = now;
         for _ in 0..SETTLE_ROUNDS_MAX {
             if !self.settle_round(now) {
                 return;

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use gimlet_frame::{Decoder, Encoder};
-use gimlet_machine::{Direction, Queue};
+use gimlet_machine::{Direction, Instant, Queue};
 use gimlet_quic::{ConnectionId, StreamId};
 
 use crate::error::{Error, LostCause};
@@ -156,11 +156,18 @@ pub(crate) struct Streams {
     dirty: VecDeque<Stream>,
     /// Streams whose connection ended, oldest first.
     ended: Queue<Stream>,
+    /// The moment of the last verb: the flush that follows belongs to it.
+    pub(crate) touched: Instant,
 }
 
 impl Streams {
     pub(crate) fn new() -> Self {
-        Self { states: BTreeMap::new(), dirty: VecDeque::new(), ended: Queue::new(ENDED_STREAMS_MAX) }
+        Self {
+            states: BTreeMap::new(),
+            dirty: VecDeque::new(),
+            ended: Queue::new(ENDED_STREAMS_MAX),
+            touched: Instant::ZERO,
+        }
     }
 
     pub(crate) fn insert(&mut self, stream: Stream, state: StreamState) {
