@@ -258,6 +258,14 @@ impl Agent {
         })
     }
 
+    /// Whether `path` belongs to a pair of ours: how the agents that share a socket tell whose keepalive
+    /// an indication is, since it carries no name.
+    pub fn is_path_of_pair(&self, path: &Path) -> bool {
+        let remote = self.candidates.remote_at(path.peer_address());
+        let ends = self.candidates.base_of(path).zip(remote);
+        ends.is_some_and(|(local, remote)| self.checklist.find(local, remote).is_some())
+    }
+
     /// What was done and dropped.
     pub fn counters(&self) -> &IceCounters {
         &self.counters

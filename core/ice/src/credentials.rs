@@ -79,6 +79,11 @@ impl Session {
         Self { local, local_key, peer: None }
     }
 
+    /// Whether `sender` has our password and is not the peer that we were told of.
+    pub(crate) fn is_stranger(&self, sender: &[u8]) -> bool {
+        self.peer.as_ref().is_some_and(|peer| peer.credentials.ufrag.as_bytes() != sender)
+    }
+
     pub(crate) fn set_peer(&mut self, credentials: Credentials) {
         let username = [credentials.ufrag.as_bytes(), b":", self.local.ufrag.as_bytes()].concat();
         let key = Key::short_term(credentials.pwd.as_bytes());

@@ -31,10 +31,14 @@
 //! * **ICE-lite** (RFC 8445 §2.5): such an agent must be public, and then its peer needs no ICE.
 //! * **Several components or streams** (RFC 8445 §4): QUIC multiplexes. Use an agent for each.
 //! * **TCP candidates** (RFC 6544). Their lines are read and written, so that they survive signalling.
+//! * **Free candidates** (RFC 8445 §8.3): the sockets are the owner's, who knows what else uses them.
+//! * **React to ICMP** (RFC 8445 §7.2.5.2.4): anybody can send it, and an unanswered check fails anyway.
 //! * **Resolve mDNS names** (RFC 8445 §5.1.1.1 and its drafts): [`CandidateError::UnresolvedName`] hands
 //!   the name to the owner.
-//! * **Consent** (RFC 7675) **and restarts in place** (RFC 8445 §9): a failed or lost session is restarted
-//!   with a new agent, which may keep role and tiebreaker ([`Config`]).
+//! * **Consent** (RFC 7675) **and restarts in place** (RFC 8445 §9): the connection above knows best
+//!   whether its path is alive, and restarts with a new agent, which may keep role and tiebreaker
+//!   ([`Config`]).
+//! * **Renominate.** What was selected stays, unless the peer asks for a better pair (RFC 8445 §8.1.1).
 //! * **Drop the lowest priorities first** when the list is full (RFC 8445 §6.1.2.5), or check strictly by
 //!   priority (§6.1.4.2): priority decides nomination, likelihood decides the order of checks.
 //!

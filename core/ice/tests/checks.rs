@@ -475,6 +475,12 @@ fn a_request_of_somebody_else_with_our_password_is_answered_and_teaches_nothing(
     desk.agent.command(Instant::ZERO, set).unwrap();
     desk.drain();
     assert!(desk.asked(direct(LOCAL, PEER), Ask::controlling()).is(Class::Success));
-    assert_eq!(desk.inner().counters().requests_from_strangers, 1);
+    // Nor can it take a role from us, or give us one.
+    for tiebreaker in [0, u64::MAX] {
+        let ask = Ask { controlled: Some(tiebreaker), ..Ask::controlled() };
+        assert!(desk.asked(direct(LOCAL, PEER), ask).is(Class::Success));
+    }
+    assert_eq!(desk.inner().role(), Role::Controlled);
+    assert_eq!(desk.inner().counters().requests_from_strangers, 3);
     assert_eq!(desk.inner().remote_candidates().count(), 0);
 }

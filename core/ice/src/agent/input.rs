@@ -65,7 +65,7 @@ impl Agent {
                 return Verdict::Consumed;
             }
         };
-        if !self.settle_roles(&request) {
+        if !self.settle_roles(&request, sender) {
             self.counters.role_conflicts_refused += 1;
             self.answer(path, message, AnswerKind::Error(algorithm, error_code::ROLE_CONFLICT));
             self.on_request_refused(&path);

@@ -113,9 +113,10 @@ impl Agent {
         self.tell(Event::RoleChanged(role));
     }
 
-    /// Settles the roles before a request is acted on; `false` if it is to be refused.
-    pub(super) fn settle_roles(&mut self, request: &Request) -> bool {
-        let Some(claim) = request.claim else { return true };
+    /// Settles the roles before a request is acted on; `false` if it is to be refused. There is no role
+    /// towards somebody who is not our peer.
+    pub(super) fn settle_roles(&mut self, request: &Request, sender: &[u8]) -> bool {
+        let Some(claim) = request.claim.filter(|_| !self.session.is_stranger(sender)) else { return true };
         match self.role.judge(claim) {
             Ruling::Fits => true,
             Ruling::Refuse => false,
@@ -142,11 +143,11 @@ impl Agent {
 
     /// Acts on an answered request of the peer (RFC 8445 §7.3.1.3–7.3.1.5), or remembers it.
     pub(super) fn on_request_answered(&mut self, heard: &Heard<'_>) {
-        let Some(peer) = &self.session.peer else {
+        if self.session.peer.is_none() {
             self.remember(heard);
             return;
-        };
-        if peer.credentials.ufrag.as_bytes() != heard.sender {
+        }
+        if self.session.is_stranger(heard.sender) {
             self.counters.requests_from_strangers += 1;
             return;
         }
@@ -235,16 +236,6 @@ impl Agent {
         if self.candidates.add_local_peer_reflexive(mapped, base, &self.config.limits) {
             self.tell(Event::LocalPeerReflexive { address: mapped });
         }
-    }
-
-    /// Whether `path` belongs to a pair of ours.
-    pub fn is_path_of_pair(&self, path: &Path) -> bool {
-        let (Some(local), Some(remote)) =
-            (self.candidates.base_of(path), self.candidates.remote_at(path.peer_address()))
-        else {
-            return false;
-        };
-        self.checklist.find(local, remote).is_some()
     }
 }
 
