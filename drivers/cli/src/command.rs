@@ -1,0 +1,89 @@
+//! The commands, one module each: their options, and what they do.
+
+pub(crate) mod demo;
+pub(crate) mod init;
+pub(crate) mod join;
+pub(crate) mod network;
+pub(crate) mod pipe;
+pub(crate) mod send;
+pub(crate) mod serve;
+pub(crate) mod sim;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use gimlet_node::Allow;
+
+use crate::failure::Failure;
+use crate::identity::{Origin, Owned};
+use crate::line::Line;
+use crate::node::{Running, Start};
+use crate::report::Report;
+use crate::sockets;
+
+/// Options of every command that runs a node.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct NodeArgs {
+    /// The identity file, made if it is missing
+    #[arg(long, value_name = "FILE")]
+    pub(crate) identity: Option<PathBuf>,
+}
+
+/// Options of commands that run a peer, which is not public.
+#[derive(clap::Args, Clone, Debug)]
+pub(crate) struct PeerArgs {
+    #[command(flatten)]
+    pub(crate) node: NodeArgs,
+    /// Where to speak from; an address of all zeros stands for every address of this machine, port 0
+    /// for any port. May be repeated
+    #[arg(long, value_name = "ADDRESS:PORT", default_values = ["0.0.0.0:0", "[::]:0"])]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Seconds that connecting may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
+}
+
+/// Starts a peer and tells who it is. The identity's lock is held as long as the returned value lives.
+pub(crate) fn start_peer(
+    owned: Owned,
+    args: &PeerArgs,
+    ticket: &gimlet_node::Ticket,
+    allow: Allow,
+    report: &Report,
+) -> Result<(Running, Owned), Failure> {
+    tell_origin(&owned, report);
+    let sockets = sockets::bind(&args.listen, &crate::node::loopback_for(ticket))?;
+    let node = Start { identity: owned.identity.clone(), sockets, public: false, allow }.run()?;
+    tell_started(&node, &owned, report);
+    Ok((node, owned))
+}
+
+/// Tells where an identity comes from, where that may surprise.
+pub(crate) fn tell_origin(owned: &Owned, report: &Report) {
+    let peer = owned.identity.peer_id();
+    match &owned.origin {
+        Origin::File(_) => {}
+        Origin::Created(path) => {
+            report.say(&Line::Identity { path: path.display().to_string(), peer: peer.to_string() });
+        }
+        Origin::Temporary => {
+            report.say(&Line::notice(format_args!(
+                "temporary identity {} for this run (--identity FILE for a lasting one)",
+                peer.short()
+            )));
+        }
+        Origin::InUse(path) => {
+            report.say(&Line::notice(format_args!(
+                "the identity {} is in use by another gimlet; temporary identity {} for this run",
+                path.display(),
+                peer.short()
+            )));
+        }
+    }
+}
+
+/// Tells who a node is and where it speaks from.
+pub(crate) fn tell_started(node: &Running, owned: &Owned, report: &Report) {
+    let addresses = node.local_addresses().iter().map(ToString::to_string).collect();
+    report.say(&Line::Started { peer: owned.identity.peer_id().to_string(), addresses });
+}

@@ -1,0 +1,154 @@
+//! `gimlet serve`: a public node.
+
+use std::net::{IpAddr, SocketAddr};
+
+use gimlet_node::{Allow, Node, TICKET_ADDRESSES_MAX, Ticket};
+use serde::Serialize;
+
+use super::{NodeArgs, tell_origin, tell_started};
+use crate::failure::{Exit, Failure};
+use crate::identity;
+use crate::interrupt::Interrupts;
+use crate::node::{self, Start};
+use crate::report::Report;
+use crate::sockets;
+use crate::watch::Watch;
+
+const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
+/// Run a public node: it answers STUN on its port, introduces peers to each other, and prints the
+/// ticket by which they find it
+///
+/// It has to be reachable: its UDP port open in firewalls, its address public for peers elsewhere.
+/// It never sees what peers say to each other. Its identity is the identity file, made if missing.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "\
+Examples:
+  gimlet serve                                    every address of this machine, port 4433
+  gimlet serve --listen 192.0.2.1:4433            one address
+  gimlet serve --advertise 203.0.113.7            behind a port forwarding, or on a cloud host whose
+                                                  public address is not its own
+  gimlet serve --listen 127.0.0.1:0 --json        for tests: loopback, any port")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// Where to listen; an address of all zeros stands for every address of this machine. May be
+    /// repeated
+    #[arg(long, value_name = "ADDRESS:PORT", default_values = ["0.0.0.0:4433", "[::]:4433"])]
+    listen: Vec<SocketAddr>,
+    /// What the ticket names in place of the addresses listened on: ADDRESS or ADDRESS:PORT. May be
+    /// repeated
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_advertised)]
+    advertise: Vec<Advertised>,
+    /// Days until the ticket expires
+    #[arg(long, value_name = "DAYS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    ticket_days: u64,
+}
+
+/// An address for the ticket; without a port it takes the one listened on.
+#[derive(Clone, Copy, Debug)]
+struct Advertised {
+    ip: IpAddr,
+    port: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct Ready<'a> {
+    event: &'static str,
+    ticket: &'a str,
+    peer: &'a str,
+    addresses: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Done {
+    event: &'static str,
+    ok: bool,
+}
+
+impl std::fmt::Display for Done {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("closed")
+    }
+}
+
+fn parse_advertised(text: &str) -> Result<Advertised, String> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Advertised { ip: address.ip(), port: Some(address.port()) });
+    }
+    let ip =
+        text.parse().map_err(|_| "an IP address, or one with a port, such as 203.0.113.7:4433".to_owned())?;
+    Ok(Advertised { ip, port: None })
+}
+
+pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
+    let mut interrupts =
+        Interrupts::listen().map_err(|error| Failure::local("listen for signals", &error))?;
+    let owned = identity::lasting(args.node.identity.as_deref())?;
+    tell_origin(&owned, report);
+    let sockets = sockets::bind(&args.listen, &[])?;
+    let node =
+        Start { identity: owned.identity.clone(), sockets, public: true, allow: Allow::Anyone }.run()?;
+    let _watch = Watch::start(&node, report, None);
+    tell_started(&node, &owned, report);
+
+    let addresses = advertised(&args.advertise, node.local_addresses());
+    let expires = node::unix_seconds() + args.ticket_days * SECONDS_PER_DAY;
+    let ticket: Result<Ticket, _> = node
+        .read(|node: &Node| node.ticket(&addresses, expires))
+        .map_err(|stopped| Failure::new(Exit::Failed, stopped))?;
+    let ticket = ticket
+        .map_err(|error| Failure::new(Exit::Usage, error).remedy("name the right ones with --advertise"))?;
+    tell_ready(&ticket, args.ticket_days, report);
+
+    let stopped = tokio::select! {
+        () = interrupts.next() => None,
+        stopped = node.stopped() => Some(stopped),
+    };
+    if let Some(stopped) = stopped {
+        return Err(Failure::new(Exit::Local, stopped));
+    }
+    node::close(&node, &mut interrupts).await;
+    report.done(&Done { event: "done", ok: true });
+    Ok(())
+}
+
+fn tell_ready(ticket: &Ticket, days: u64, report: &Report) {
+    let addresses: Vec<String> = ticket.addresses().iter().map(ToString::to_string).collect();
+    let (text, peer) = (ticket.to_string(), ticket.peer().to_string());
+    report.text(&format!(
+        "public node {peer}\nat {}\nticket, good for {days} days:\n\n  {text}\n\nelsewhere:  gimlet join {text}\n",
+        addresses.join(", ")
+    ));
+    report.json(&Ready { event: "ready", ticket: &text, peer: &peer, addresses });
+}
+
+/// What the ticket names, best first; no more than fit.
+fn advertised(wanted: &[Advertised], bound: &[SocketAddr]) -> Vec<SocketAddr> {
+    let port_for = |ip: IpAddr| {
+        let same_family = bound.iter().find(|address| address.is_ipv4() == ip.is_ipv4());
+        same_family.or(bound.first()).map_or(0, SocketAddr::port)
+    };
+    let named = wanted.iter().map(|it| SocketAddr::new(it.ip, it.port.unwrap_or_else(|| port_for(it.ip))));
+    let mut addresses: Vec<SocketAddr> = if wanted.is_empty() { bound.to_vec() } else { named.collect() };
+    addresses.truncate(TICKET_ADDRESSES_MAX);
+    addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertised_address_without_a_port_takes_the_one_listened_on() {
+        let bound: Vec<SocketAddr> =
+            ["10.0.0.1:4433", "[fd00::1]:4434"].map(|text| text.parse().unwrap()).into();
+        let wanted: Vec<Advertised> = ["203.0.113.7", "203.0.113.8:9", "2001:db8::1"]
+            .map(|text| parse_advertised(text).unwrap())
+            .into();
+        let told: Vec<String> = advertised(&wanted, &bound).iter().map(ToString::to_string).collect();
+        assert_eq!(told, ["203.0.113.7:4433", "203.0.113.8:9", "[2001:db8::1]:4434"]);
+        assert_eq!(advertised(&[], &bound), bound);
+        assert!(parse_advertised("example.org").is_err());
+    }
+}
