@@ -60,6 +60,26 @@ fn datagrams_arrive_whole_and_too_large_ones_say_how_much_fits() {
 }
 
 #[test]
+fn a_batch_of_chunks_stops_at_its_limit_and_then_tells_the_end_once() {
+    let mut world = World::new(32);
+    let (a, b) = world.connect();
+    let stream = world.send_stream(0, a, Direction::Unidirectional, &[9; 10_000]);
+    world.on(0, |e, now| e.finish(now, a, stream)).unwrap();
+    world.run_for(Duration::from_millis(100));
+    world.on(1, |e, now| e.accept(now, b)).unwrap().unwrap();
+    let mut chunks = Vec::new();
+    let read = |world: &mut World, max, into: &mut Vec<Bytes>| {
+        world.on(1, |e, now| e.read_chunks(now, b, stream, max, into))
+    };
+    let len = |chunks: &[Bytes]| chunks.iter().map(Bytes::len).sum::<usize>();
+    assert_eq!(read(&mut world, 4_000, &mut chunks), Ok(false));
+    assert_eq!(len(&chunks), 4_000);
+    assert_eq!(read(&mut world, usize::MAX, &mut chunks), Ok(true));
+    assert_eq!(len(&chunks), 10_000, "appended");
+    assert_eq!(read(&mut world, 1, &mut chunks), Err(StreamError::UnknownStream));
+}
+
+#[test]
 fn back_pressure_ends_when_the_reader_reads() {
     let mut world = World::with(22, |config| config.transport.stream_window = 10_000);
     let (a, b) = world.connect();
