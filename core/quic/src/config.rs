@@ -72,7 +72,7 @@ pub struct Transport {
     /// first flight is sent twice. Default 100 ms.
     pub initial_rtt: Duration,
     /// The largest UDP payload to look for by path MTU discovery (RFC 8899). Default 1,452: Ethernet
-    /// less the headers of IPv6 and UDP. At least 1,200.
+    /// less the headers of IPv6 and UDP. From 1,200 to 65,507.
     pub mtu_max: u16,
     /// Streams of each kind that the peer may have open at a time; it waits for more. Default 256.
     pub streams_max: u32,
@@ -161,6 +161,6 @@ impl Transport {
 
     /// The largest datagram that a connection writes, bytes.
     pub(crate) fn mtu_max(self) -> u16 {
-        self.mtu_max.max(1_200)
+        self.mtu_max.clamp(1_200, gimlet_machine::DATAGRAM_MAX as u16)
     }
 }

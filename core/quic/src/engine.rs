@@ -23,6 +23,10 @@ pub(crate) const VERSION: u32 = 1;
 /// bytes (RFC 9000 §7.2).
 const FIRST_CID_LEN: usize = 16;
 
+/// What we take in one datagram even if we never send as much ourselves: an Ethernet frame less the
+/// headers of IPv4 and UDP.
+const RECEIVE_MIN: u16 = 1_472;
+
 /// quinn-proto's endpoint, what it is configured with, and the clock that it believes in.
 pub(crate) struct Engine {
     pub(crate) quic: Endpoint,
@@ -54,7 +58,9 @@ impl Engine {
             .supported_versions(vec![VERSION])
             // Half of the packets would otherwise look like STUN, TURN or DTLS (RFC 9443 §2).
             .grease_quic_bit(false)
-            .rng_seed(Some(rng.fork("quinn").bytes()));
+            .rng_seed(Some(rng.fork("quinn").bytes()))
+            .max_udp_payload_size(config.transport.mtu_max().max(RECEIVE_MIN))
+            .expect("the MTU was clamped to what UDP carries");
 
         let token_key = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(&rng.fork("token").bytes::<32>());
         let (any_peer, _) = tls.server(None)?;

@@ -60,6 +60,15 @@ fn a_smaller_path_is_survived_and_quicker_when_announced() {
 }
 
 #[test]
+fn large_datagrams_are_found_where_the_wire_and_both_ends_allow_them() {
+    let mut world = World::with(49, |config| config.transport.mtu_max = 9_000);
+    let ids = world.connect();
+    world.transfer(ids, 3_000_000, |_, _| {});
+    let mtu = world.nodes[0].inner().mtu(ids.0).unwrap();
+    assert!((8_900..=9_000).contains(&mtu), "{mtu}");
+}
+
+#[test]
 fn datagrams_on_a_path_that_was_not_admitted_do_not_count() {
     let mut world = World::new(43);
     let ids = world.connect();
