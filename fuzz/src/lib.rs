@@ -29,12 +29,16 @@
 mod envelope;
 mod frame;
 mod ice_agent;
+mod node_datagram;
 mod stun_message;
 mod tape;
 mod target;
+mod ticket;
 
 pub use envelope::envelope;
 pub use frame::frame;
 pub use ice_agent::ice_agent;
+pub use node_datagram::node_datagram;
 pub use stun_message::stun_message;
 pub use target::{INPUT_MAX, Seed, TARGETS, Target};
+pub use ticket::ticket;

@@ -171,7 +171,7 @@ fn write_back(message: &Message<'_>, tamper: impl Fn(&mut Vec<u8>)) {
 }
 
 /// `data` as type, transaction id and attributes of a message, with the rest made right.
-fn with_header(data: &[u8]) -> Vec<u8> {
+pub(crate) fn with_header(data: &[u8]) -> Vec<u8> {
     let mut tape = Tape::new(data);
     let (kind, choice) = (tape.u16() & 0x3fff, tape.u8());
     let id = tape.take(12);

@@ -1,6 +1,6 @@
 //! The table of targets.
 
-use crate::{envelope, frame, ice_agent, stun_message};
+use crate::{envelope, frame, ice_agent, node_datagram, stun_message, ticket};
 
 /// Longer inputs are cut off: what matters happens in less, and a fuzzer that grows inputs gets slow.
 pub const INPUT_MAX: usize = 16 * 1024;
@@ -17,6 +17,8 @@ pub struct Target {
     pub body: fn(&[u8]),
     /// The same body watching a subject with a bug in it: it has to panic on some seed.
     pub planted: fn(&[u8]),
+    /// How many places of each seed `cargo test` changes: few where a run is long.
+    pub neighbours: usize,
     /// Inputs to begin from.
     pub seeds: fn() -> Vec<Seed>,
 }
@@ -27,11 +29,32 @@ pub const TARGETS: &[Target] = &[
         name: "stun_message",
         body: stun_message,
         planted: stun_message::planted,
+        neighbours: 200,
         seeds: stun_message::seeds,
     },
-    Target { name: "frame", body: frame, planted: frame::planted, seeds: frame::seeds },
-    Target { name: "envelope", body: envelope, planted: envelope::planted, seeds: envelope::seeds },
-    Target { name: "ice_agent", body: ice_agent, planted: ice_agent::planted, seeds: ice_agent::seeds },
+    Target { name: "frame", body: frame, planted: frame::planted, neighbours: 200, seeds: frame::seeds },
+    Target {
+        name: "envelope",
+        body: envelope,
+        planted: envelope::planted,
+        neighbours: 200,
+        seeds: envelope::seeds,
+    },
+    Target { name: "ticket", body: ticket, planted: ticket::planted, neighbours: 50, seeds: ticket::seeds },
+    Target {
+        name: "ice_agent",
+        body: ice_agent,
+        planted: ice_agent::planted,
+        neighbours: 50,
+        seeds: ice_agent::seeds,
+    },
+    Target {
+        name: "node_datagram",
+        body: node_datagram,
+        planted: node_datagram::planted,
+        neighbours: 6,
+        seeds: node_datagram::seeds,
+    },
 ];
 
 /// At most [`INPUT_MAX`] bytes of an input.

@@ -49,7 +49,8 @@ pub const TABLE: [Row; 25] = [
             "drivers/sim",
         ],
     ),
-    ("fuzz", &["core/*", "core/testkit"]),
+    // For the provider that makes TLS repeat itself: an input that finds a bug must find it again.
+    ("fuzz", &["core/*", "core/testkit", "drivers/sim"]),
     ("conformance", &["core/*", "core/testkit", "drivers/*"]),
 ];
 

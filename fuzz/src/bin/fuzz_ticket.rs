@@ -1,0 +1,5 @@
+//! AFL's way into the `ticket` body.
+
+fn main() {
+    afl::fuzz!(|data: &[u8]| gimlet_fuzz::ticket(data));
+}
