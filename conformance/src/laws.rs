@@ -55,7 +55,7 @@ pub trait Subject {
     /// The machine.
     type Machine: Machine<Event: Debug>;
 
-    /// The most heap that one machine may hold after a flood, in bytes: the sum of its written limits.
+    /// The most heap that two machines may take in a flood, in bytes, by their written limits.
     const HEAP_MAX: usize;
 
     /// A machine from a seed.
@@ -77,9 +77,16 @@ pub trait Subject {
     /// Something that an owner might do, chosen by `which`. Refusals are fine.
     fn command(now: Instant, machine: &mut Self::Machine, side: Side, which: u16);
 
+    /// Whether the machine has got as far as its kind can get: connected, answered, agreed. Lives that never
+    /// get there prove little, and [`judge`] wants to see enough that do.
+    fn has_arrived(machine: &Self::Machine) -> bool;
+
     /// The sum of the machine's counters: of what it dropped, and of what it took without a word.
     fn counted(machine: &Self::Machine) -> u64;
 }
+
+/// Of so many schedules, one has to get a machine to where [`Subject::has_arrived`].
+const ARRIVALS: u32 = 5;
 
 /// How many schedules a subject is tried with, unless `LAWS_CASES` says otherwise.
 const CASES: u32 = 96;
@@ -98,8 +105,9 @@ pub fn judge<S: Subject>() -> Result<(), String> {
         ..Config::default()
     };
     let mut runner = TestRunner::new(config);
+    let arrivals = Cell::new(0);
     let outcome = runner.run(&schedule::strategy(), |schedule| {
-        live::<S>(&schedule);
+        arrivals.set(arrivals.get() + u32::from(live::<S>(&schedule)));
         Ok(())
     });
     outcome.map_err(|error| match error {
@@ -107,23 +115,28 @@ pub fn judge<S: Subject>() -> Result<(), String> {
             format!("{reason}\nSEED={seed}, shortest schedule:\n{schedule:#?}")
         }
         TestError::Abort(reason) => format!("no schedules: {reason}"),
-    })
+    })?;
+    let enough = arrivals.get() * ARRIVALS >= cases;
+    enough
+        .then_some(())
+        .ok_or_else(|| format!("too shallow: {} of {cases} schedules got anywhere", arrivals.get()))
 }
 
-/// One schedule, twice.
-fn live<S: Subject>(schedule: &Schedule) {
-    let first = World::<S>::run(schedule);
-    let second = World::<S>::run(schedule);
+/// One schedule, twice. Says whether it got anywhere.
+fn live<S: Subject>(schedule: &Schedule) -> bool {
+    let (first, arrived) = World::<S>::run(schedule);
+    let (second, _) = World::<S>::run(schedule);
     if let Some((left, right)) = first.difference(&second) {
         panic!("law 6: the same inputs gave\n  {left}\nand then\n  {right}");
     }
+    arrived
 }
 
-/// Sends `datagrams` hostile and half-hostile datagrams from 250 paths to one machine and returns by how
+/// Sends `datagrams` replays, damaged copies and noise from 250 paths to two machines and returns by how
 /// many bytes the heap has grown meanwhile, going by `live_bytes`.
 pub fn flood<S: Subject>(datagrams: u32, live_bytes: impl Fn() -> usize) -> usize {
     let peak = Cell::new(0);
     let before = live_bytes();
-    World::<S>::flood(datagrams, |_| peak.set(peak.get().max(live_bytes().saturating_sub(before))));
+    World::<S>::flood(datagrams, || peak.set(peak.get().max(live_bytes().saturating_sub(before))));
     peak.get()
 }

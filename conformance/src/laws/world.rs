@@ -62,36 +62,41 @@ pub(super) struct World<S: Subject> {
 }
 
 impl<S: Subject> World<S> {
-    pub(super) fn run(schedule: &Schedule) -> Trace {
-        let mut world = Self::new(schedule.seed);
+    /// What came out, and whether a machine had arrived at any moment.
+    pub(super) fn run(schedule: &Schedule) -> (Trace, bool) {
+        let (mut world, mut arrived) = (Self::new(schedule.seed), false);
         for step in &schedule.steps {
             world.step(step);
+            arrived |= S::has_arrived(world.a.inner()) || S::has_arrived(world.b.inner());
         }
-        world.trace
+        (world.trace, arrived)
     }
 
-    /// Garbage in the shapes of [`super::schedule`], and damaged copies of what the machines themselves say,
-    /// to one machine; `after` is called after each.
-    pub(super) fn flood(datagrams: u32, after: impl Fn(u32)) {
+    /// Sends what the machines themselves have said, as it was and damaged, and noise, from everywhere;
+    /// calls `after` after each.
+    pub(super) fn flood(datagrams: u32, after: impl Fn()) {
         let mut world = Self::new(1);
         let mut rng = Rng::from_u64(1).fork("flood");
-        for sent in 0..datagrams {
-            let path = S::path(Side::A, rng.below(250) as u8);
-            let mut bytes = match world.under_way.pop_front() {
-                Some(datagram) if rng.chance(500_000) => datagram.bytes,
-                Some(_) | None => vec![0; rng.below(120) as usize],
-            };
-            if rng.chance(500_000) {
-                // Unstructured, or with one byte changed.
-                rng.fill(&mut bytes);
-            } else if let Some(byte) = bytes.first_mut() {
-                *byte = byte.wrapping_add(1);
+        for _ in 0..datagrams {
+            let (mut to, mut bytes) = (Side::A, vec![0; rng.below(120) as usize]);
+            if let Some(said) = world.pick(rng.u32() as u8).and_then(|index| world.under_way.get(index)) {
+                (to, bytes) = (said.to, said.bytes.clone());
             }
-            world.arrive(Side::A, path, bytes);
+            match rng.below(3) {
+                // A replay, from another place more often than not.
+                0 => {}
+                1 => rng.fill(&mut bytes),
+                _ => {
+                    let index = rng.below(bytes.len() as u64) as usize;
+                    bytes.get_mut(index).into_iter().for_each(|byte| *byte ^= 1 << rng.below(8));
+                }
+            }
+            world.arrive(to, S::path(to, rng.below(250) as u8), bytes);
             world.now += core::time::Duration::from_micros(50);
             world.settle(Side::A);
+            world.settle(Side::B);
             world.trace.0.clear();
-            after(sent);
+            after();
         }
     }
 

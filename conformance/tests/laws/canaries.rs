@@ -53,6 +53,8 @@ trait Fault: 'static {
     const CHATTY: bool = false;
     /// Whether it speaks when polled a second time.
     const WHISPERING: bool = false;
+    /// Whether it never gets anywhere.
+    const SHY: bool = false;
     /// Whether it scribbles on letters that are not for it.
     const SCRIBBLING: bool = false;
 }
@@ -78,6 +80,7 @@ fault!(Forgetful { const FORGETFUL: bool = true; });
 fault!(Hoarding { const HOARDING: bool = true; });
 fault!(Chatty { const CHATTY: bool = true; });
 fault!(Whispering { const WHISPERING: bool = true; });
+fault!(Shy { const SHY: bool = true; });
 fault!(Scribbling { const SCRIBBLING: bool = true; });
 
 impl<F: Fault> Postman<F> {
@@ -178,6 +181,9 @@ impl<F: Fault> Subject for Postman<F> {
     fn command(now: Instant, machine: &mut Self, _: Side, which: u16) {
         machine.handle_input(now, Input::new(which as u8, &mut [LETTER; 9]));
     }
+    fn has_arrived(machine: &Self) -> bool {
+        machine.taken > 2 && !F::SHY
+    }
     fn counted(machine: &Self) -> u64 {
         machine.taken + machine.dropped
     }
@@ -229,6 +235,11 @@ fn law_5_bytes_changed_and_then_refused_are_noticed() {
 #[test]
 fn law_6_a_run_that_cannot_be_repeated_is_noticed() {
     found::<Unrepeatable>("law 6");
+}
+
+#[test]
+fn lives_that_get_nowhere_are_noticed() {
+    found::<Shy>("too shallow");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The machines of the tree.
 
 mod handshake;
+mod ice;
+mod node;
+mod quic;
 mod stun;
 
 use std::net::SocketAddr;

@@ -23,6 +23,9 @@ impl Subject for Hellos {
     fn command(now: Instant, machine: &mut Handshake, _: Side, which: u16) {
         machine.handle_input(now, Input::new((), &mut which.to_be_bytes()));
     }
+    fn has_arrived(machine: &Handshake) -> bool {
+        machine.agreed().is_some()
+    }
     fn counted(machine: &Handshake) -> u64 {
         machine.counters().total()
     }

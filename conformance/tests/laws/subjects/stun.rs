@@ -9,6 +9,7 @@ struct Host {
     client: Client,
     server: Server,
     asked: Option<RequestId>,
+    answered: bool,
 }
 
 impl Machine for Host {
@@ -27,7 +28,9 @@ impl Machine for Host {
         self.client.handle_timeout(now);
     }
     fn poll_event(&mut self) -> Option<ClientEvent> {
-        self.client.poll_event()
+        let event = self.client.poll_event();
+        self.answered |= matches!(event, Some(ClientEvent::Answered { .. }));
+        event
     }
     fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
         self.server.poll_transmit(now, out).or_else(|| self.client.poll_transmit(now, out))
@@ -47,6 +50,7 @@ impl Subject for Host {
             client: Client::new(Rng::from_u64(seed).fork("stun"), ClientConfig::default()),
             server: Server::new(ServerConfig::default()),
             asked: None,
+            answered: false,
         }
     }
     fn path(side: Side, n: u8) -> FourTuple {
@@ -65,6 +69,9 @@ impl Subject for Host {
         } else {
             machine.asked = machine.client.binding(now, super::flow(side, which as u8 % 4)).ok();
         }
+    }
+    fn has_arrived(machine: &Self) -> bool {
+        machine.answered
     }
     fn counted(machine: &Self) -> u64 {
         machine.client.counters().total() + machine.server.counters().total()

@@ -1,28 +1,11 @@
-//! Hosts behind the NATs of a real kernel. Needs root, iproute2 and nftables; without them every test
-//! says so and passes, unless `GIMLET_LAB=1` says that they must be there.
-
-use std::io::Write as _;
-use std::time::Duration;
+//! Is the lab what it says? Asked with `lab-probe`, before anything of ours runs in it.
 
 use gimlet_conformance::lab::{Host, Lab, Nat};
 use serde_json::Value;
 
-const PROBE: &str = env!("CARGO_BIN_EXE_lab-probe");
-const SOON: Duration = Duration::from_secs(20);
+use crate::{SOON, lab};
 
-fn lab(nat_a: Nat, nat_b: Nat) -> Option<Lab> {
-    match Lab::available() {
-        Ok(()) => Some(Lab::new(nat_a, nat_b)),
-        Err(missing) if std::env::var_os("GIMLET_LAB").is_some_and(|value| value == "1") => {
-            panic!("GIMLET_LAB=1 demands a lab: {missing}")
-        }
-        Err(missing) => {
-            // Not `eprintln!`, which the test harness would swallow.
-            let _ = writeln!(std::io::stderr(), "skipped, no lab: {missing}");
-            None
-        }
-    }
-}
+const PROBE: &str = env!("CARGO_BIN_EXE_lab-probe");
 
 fn answer(host: &Host, args: &[&str]) -> Value {
     let mut process = host.start(args[0], PROBE, args);
