@@ -7,12 +7,19 @@ use gimlet_machine::{Instant, Path, Queue};
 use gimlet_stun::{IntegrityAlgorithm, TransactionId};
 
 use crate::Limits;
+use crate::credentials::UFRAG_LEN;
 
 /// At most this many unknown attributes are listed in a 420.
 const UNKNOWN_LISTED_MAX: usize = 8;
 
 /// The length of an answer that is not signed: header, ERROR-CODE without a reason, FINGERPRINT.
 const UNSIGNED_LEN: usize = 20 + 8 + 8;
+
+/// The shortest request that gets one: header and a USERNAME of our fragment and a colon.
+const REQUEST_LEN_MIN: usize = 20 + 4 + (UFRAG_LEN + 1).next_multiple_of(4);
+
+// Nobody can use us to amplify.
+const _: () = assert!(UNSIGNED_LEN <= REQUEST_LEN_MIN);
 
 /// Over which time unsigned answers are counted.
 const BUDGET_SECONDS: u64 = 1;
@@ -119,12 +126,11 @@ impl Answers {
         self.queue.push(answer).is_ok()
     }
 
-    /// Queues an unsigned error, unless it would be larger than the request or the budget is spent:
-    /// nobody can use us to amplify (RFC 8489 §9.1.3 allows silence).
-    pub(crate) fn push_unsigned(&mut self, now: Instant, answer: Answer, request_len: usize) -> bool {
+    /// Queues an unsigned error, unless the budget is spent.
+    pub(crate) fn push_unsigned(&mut self, now: Instant, answer: Answer) -> bool {
         let (since, used) = self.budget;
         let used = if now.since(since).as_secs() >= BUDGET_SECONDS { 0 } else { used };
-        if used >= self.unsigned_max || request_len < UNSIGNED_LEN || !self.push(answer) {
+        if used >= self.unsigned_max || !self.push(answer) {
             return false;
         }
         self.budget = (if used == 0 { now } else { since }, used + 1);

@@ -12,7 +12,7 @@ use crate::{CredentialsError, PASSWORD_MAX, UFRAG_MAX};
 
 /// Characters in a fragment we make: 48 bits, twice what RFC 8445 §5.3 asks for, so that agents sharing
 /// a socket tell their requests apart.
-const UFRAG_LEN: usize = 8;
+pub(crate) const UFRAG_LEN: usize = 8;
 
 /// Characters in a password we make: 144 bits, where RFC 8445 §5.3 asks for 128.
 const PASSWORD_LEN: usize = 24;

@@ -155,6 +155,23 @@ fn an_early_request_on_an_unknown_socket_waits_for_the_candidate() {
 }
 
 #[test]
+fn case_24_a_pair_that_works_frees_those_of_its_foundation() {
+    let mut desk = Desk::new(controlled());
+    desk.local(Candidate::host(addr(LOCAL)));
+    for port in [2000, 2001, 2002] {
+        desk.remote(Candidate::host(addr(&format!("198.51.100.1:{port}"))).with_local_preference(port));
+    }
+    desk.credentials();
+    desk.wait(100);
+    let first = desk.take_one();
+    assert_eq!(first.path, direct(LOCAL, "198.51.100.1:2002"), "the best of three alike");
+    desk.answer(&first);
+    desk.wait(100);
+    let paths: Vec<_> = desk.take_checks().iter().map(|check| check.path).collect();
+    assert_eq!(paths, [direct(LOCAL, "198.51.100.1:2001"), direct(LOCAL, "198.51.100.1:2000")]);
+}
+
+#[test]
 fn case_31_an_unknown_source_becomes_a_peer_reflexive_candidate_of_the_receiving_base_only() {
     let mut desk = Desk::new(controlled());
     desk.local(Candidate::host(addr(LOCAL)));

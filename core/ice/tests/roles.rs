@@ -142,6 +142,55 @@ fn retransmissions_never_claim_a_role_that_was_given_up() {
     let checks = desk.take_checks();
     assert!(checks.iter().any(|check| check.path == direct(LOCAL, "198.51.100.2:2000")));
     assert!(checks.iter().all(|check| check.message().ice_controlled().is_some()));
+    for check in &checks {
+        let id = check.message().transaction_id();
+        let same = checks.iter().filter(|other| other.message().transaction_id() == id);
+        assert!(same.into_iter().all(|other| other.bytes == check.bytes), "one transaction, the same bytes");
+    }
+}
+
+#[test]
+fn a_nomination_is_given_up_with_the_role_and_the_peers_is_accepted() {
+    let (mut desk, check, _) = desk(Role::Controlling);
+    desk.answer(&check);
+    desk.wait(5);
+    let ours = desk.take_one();
+    assert!(ours.message().use_candidate());
+    desk.asked(direct(LOCAL, PEER), Ask { controlling: Some(u64::MAX), ..Ask::controlling() });
+    desk.answer(&ours);
+    assert_eq!(desk.inner().selected_path(), None, "we asked in a role that was not ours");
+    desk.asked(direct(LOCAL, PEER), Ask { controlling: Some(u64::MAX), ..Ask::nominating() });
+    assert_eq!(desk.inner().selected_path(), Some(direct(LOCAL, PEER)));
+}
+
+#[test]
+fn a_nomination_that_was_given_up_does_not_fail_its_pair_by_silence() {
+    let (mut desk, check, _) = desk(Role::Controlling);
+    desk.answer(&check);
+    desk.wait(5);
+    assert!(desk.take_one().message().use_candidate());
+    desk.asked(direct(LOCAL, PEER), Ask { controlling: Some(u64::MAX), ..Ask::controlling() });
+    desk.wait(60_000);
+    assert_eq!(desk.inner().valid_paths().count(), 1);
+    assert!(desk.take_checks().is_empty(), "and is not retransmitted");
+}
+
+#[test]
+fn a_success_from_before_a_487_does_not_spare_the_check_under_the_new_role() {
+    let (mut desk, first, ours) = desk(Role::Controlling);
+    desk.wait(1);
+    // The peer claims our role with a smaller tiebreaker: refused, and our check is repeated.
+    let claim = Ask { controlling: Some(ours - 1), ..Ask::controlling() };
+    assert_eq!(desk.asked(direct(LOCAL, PEER), claim).error(), Some(487));
+    desk.wait(4);
+    let second = desk.take_one();
+    desk.wait(1);
+    desk.refuse(&first, 487);
+    desk.answer(&second);
+    assert_eq!((desk.inner().role(), desk.inner().valid_paths().count()), (Role::Controlled, 1));
+    desk.wait(4);
+    let third = desk.take_one();
+    assert!(third.message().ice_controlled().is_some(), "the peer learns of the new role");
 }
 
 #[test]

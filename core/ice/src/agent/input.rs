@@ -92,7 +92,7 @@ impl Agent {
             }
         };
         let answer = Answer { path, id: message.transaction_id(), kind: AnswerKind::Unsigned(code) };
-        if !self.answers.push_unsigned(now, answer, message.as_bytes().len()) {
+        if !self.answers.push_unsigned(now, answer) {
             self.counters.answers_withheld += 1;
         }
     }
