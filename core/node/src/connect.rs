@@ -260,6 +260,7 @@ impl Node {
                     self.fail(now, peer, cause);
                 }
             }
+            Timer::Offer(peer) => self.offer(now, peer),
             Timer::Retry(peer) => {
                 if self.peers.get(&peer).is_some_and(|entry| entry.link.is_none()) && !self.closing {
                     self.start_attempt(now, peer);

@@ -9,6 +9,7 @@
 //! the one from the smaller peer id stands and the other is forgotten.
 
 use core::net::SocketAddr;
+use core::time::Duration;
 
 use gimlet_ice::Role;
 use gimlet_machine::{Id, Instant, PeerId};
@@ -22,20 +23,28 @@ use crate::peer::{Attempt, Ice, Link};
 use crate::state::{AttemptState, AttemptStep};
 use crate::timer::Timer;
 
+/// The waits before all introducers are asked again for a peer that none of them knows. After the
+/// last, the attempt fails: the peer is not there.
+const OFFER_AGAIN: [Duration; 4] = [
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1_600),
+];
+
 impl Node {
     /// Sends our offer through the first introducer that has not refused; waits if there is none.
     pub(crate) fn offer(&mut self, now: Instant, peer: PeerId) {
-        let Some(attempt) = self.peers.get(&peer).and_then(|entry| entry.attempt.as_ref()) else { return };
+        let attempt = self.peers.get(&peer).and_then(|entry| entry.attempt.as_ref());
+        let Some(attempt) = attempt.filter(|attempt| attempt.state() == AttemptState::AwaitIntroducer) else {
+            return;
+        };
         let (number, ice) = (attempt.number, attempt.ice);
         let introducers =
             self.peers.iter().filter(|(_, entry)| entry.link.as_ref().is_some_and(Link::introduces));
         let via = introducers.map(|(id, _)| *id).find(|id| *id != peer && !attempt.tried.contains(id));
         let Some(via) = via else {
-            return match attempt.refusal {
-                // Every introducer there is has refused: waiting would not change that.
-                Some(why) => self.fail(now, peer, ConnectError::Unreachable(why)),
-                None => self.progress(peer, Progress::WaitingForIntroducer),
-            };
+            return self.offer_later(now, peer);
         };
         self.refresh_gathering(now);
         let role = Role::Controlling;
@@ -53,6 +62,21 @@ impl Node {
         }
         let candidates = self.describe(now, ice, Kind::Offer);
         self.progress(peer, Progress::OfferSent { via, candidates });
+    }
+
+    /// No introducer can help right now. One that refused may do better soon: the peer may be on its
+    /// way there. Without any, their coming is awaited.
+    fn offer_later(&mut self, now: Instant, peer: PeerId) {
+        let Some(attempt) = self.peers.get_mut(&peer).and_then(|entry| entry.attempt.as_mut()) else {
+            return;
+        };
+        let Some(why) = attempt.refusal else { return self.progress(peer, Progress::WaitingForIntroducer) };
+        let Some(wait) = OFFER_AGAIN.get(attempt.rounds) else {
+            return self.fail(now, peer, ConnectError::Unreachable(why));
+        };
+        attempt.rounds += 1;
+        attempt.tried.clear();
+        self.timers.set(Timer::Offer(peer), now + *wait);
     }
 
     /// Sends everything the agent knows about itself; returns the number of candidates.
@@ -135,7 +159,8 @@ impl Node {
         } else if !within_rate {
             self.counters.introductions_over_rate += 1;
             Some(refuse(Unreachable::TooMany))
-        } else if self.peers.get(&to).and_then(|entry| entry.open_link()).is_none() {
+        } else if self.peers.get(&to).is_none_or(|entry| entry.link.is_none()) {
+            // A link whose hello is still on its way will do: our own hello went first.
             self.counters.introductions_undeliverable += 1;
             Some(refuse(Unreachable::NotConnected))
         } else {

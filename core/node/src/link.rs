@@ -353,14 +353,9 @@ impl Node {
     /// Takes everything that had arrived out of QUIC, and wakes whoever waits on a stream.
     fn rescue_streams(&mut self, now: Instant, connection: ConnectionId, cause: &LostCause) {
         for stream in self.streams.of(connection) {
-            let (mut rescued, mut finished) = (Vec::new(), false);
-            while let Ok(Some(chunk)) = self.children.quic.read(now, connection, stream.id, usize::MAX) {
-                if chunk.is_empty() {
-                    finished = true;
-                    break;
-                }
-                rescued.push(chunk);
-            }
+            let mut rescued = Vec::new();
+            let read = self.children.quic.read_chunks(now, connection, stream.id, usize::MAX, &mut rescued);
+            let finished = read == Ok(true);
             self.streams.end(stream, cause, rescued, finished);
             self.tell(Event::Readable { stream });
             self.tell(Event::Writable { stream });

@@ -54,6 +54,8 @@ pub(crate) struct Attempt {
     /// Introducers that could not help, with the last reason.
     pub(crate) tried: BTreeSet<PeerId>,
     pub(crate) refusal: Option<Unreachable>,
+    /// How often all of them were asked again.
+    pub(crate) rounds: usize,
 }
 
 /// An ICE agent and whom it works for. It serves the attempt first and the link afterwards.
@@ -157,7 +159,17 @@ impl Attempt {
     }
 
     fn in_state(state: AttemptState, number: u64, via: Via, ours: bool) -> Self {
-        Self { state, number, ours, ice: None, connection: None, via, tried: BTreeSet::new(), refusal: None }
+        Self {
+            state,
+            number,
+            ours,
+            ice: None,
+            connection: None,
+            via,
+            tried: BTreeSet::new(),
+            refusal: None,
+            rounds: 0,
+        }
     }
 
     pub(crate) fn state(&self) -> AttemptState {

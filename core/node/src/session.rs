@@ -10,9 +10,6 @@ use crate::node::Node;
 use crate::peer::Peer;
 use crate::streams::{Receiving, Sending, Stream};
 
-/// Bytes taken out of QUIC at a time while looking for messages.
-const READ_MAX: usize = 1 << 20;
-
 impl Session for Node {
     type Peer = PeerId;
     type Stream = Stream;
@@ -74,7 +71,7 @@ impl Session for Node {
                 return message.map(Some).map_err(|error| self.break_framing(now, stream, &error));
             }
             let cut_off = self.is_cut_off(stream);
-            match self.next_chunk(now, stream, READ_MAX) {
+            match self.next_chunk(now, stream) {
                 Ok(Some(chunk)) => {
                     if let Receiving::Open(incoming) = &mut self.streams.get_mut(stream)?.receiving {
                         incoming.decoder.push(chunk);
@@ -101,12 +98,19 @@ impl Session for Node {
     }
 
     fn read(&mut self, now: Instant, stream: Stream, max: usize) -> Result<Option<Bytes>, Error> {
-        match self.next_chunk(now, stream, max) {
+        match self.next_chunk(now, stream) {
+            Ok(Some(mut chunk)) => {
+                if chunk.len() > max {
+                    self.streams.put_back(stream, chunk.split_off(max));
+                }
+                Ok(Some(chunk))
+            }
+            Ok(None) => Ok(None),
             Err(Error::Finished) => {
                 self.streams.forget_if_over(stream);
                 Ok(Some(Bytes::new()))
             }
-            other => other,
+            Err(error) => Err(error),
         }
     }
 

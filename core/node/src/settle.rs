@@ -1,5 +1,6 @@
 //! Settling: children's events become commands to their siblings until the family is quiet.
 
+use bytes::Bytes;
 use gimlet_ice::Event as IceEvent;
 use gimlet_machine::{Id, Instant, Machine};
 use gimlet_quic::{Cause, ConnectionId, Event as QuicEvent, StreamId};
@@ -13,6 +14,10 @@ use crate::streams::{Receiving, Sending, Stream};
 /// Rounds of settling after one touch. Each round handles everything that is pending, and each event
 /// causes only a bounded number of commands; reaching this is a defect of ours.
 const SETTLE_ROUNDS_MAX: usize = 1_000;
+
+/// Bytes taken out of QUIC at a time for one stream: what a reader that stops reading keeps here
+/// rather than in QUIC's window.
+const READ_MAX: usize = 1 << 20;
 
 impl Node {
     pub(crate) fn settle(&mut self, now: Instant) {
@@ -175,41 +180,35 @@ impl Node {
         }
     }
 
-    /// The next chunk of a stream: rescued bytes first, then QUIC's.
-    pub(crate) fn next_chunk(
-        &mut self,
-        now: Instant,
-        stream: Stream,
-        max: usize,
-    ) -> Result<Option<bytes::Bytes>, Error> {
+    /// The next chunk of a stream. What QUIC has is taken out in one go.
+    pub(crate) fn next_chunk(&mut self, now: Instant, stream: Stream) -> Result<Option<Bytes>, Error> {
         let state = self.streams.get_mut(stream)?;
         let incoming = match &mut state.receiving {
             Receiving::Open(incoming) => incoming,
             Receiving::Closed(error) => return Err(error.clone()),
         };
-        if let Some(mut chunk) = incoming.rescued.pop_front() {
-            if chunk.len() > max {
-                incoming.rescued.push_front(chunk.split_off(max));
-            }
+        if incoming.arrived.is_empty() && incoming.end.is_none() {
+            let quic = &mut self.children.quic;
+            let read = quic.read_chunks(now, stream.connection, stream.id, READ_MAX, &mut incoming.scratch);
+            incoming.end = match read {
+                Ok(ended) => ended.then_some(Error::Finished),
+                Err(error) => Some(stream_error(&error)),
+            };
+            incoming.arrived.extend(incoming.scratch.drain(..));
+        }
+        if let Some(chunk) = incoming.arrived.pop_front() {
             return Ok(Some(chunk));
         }
-        let end = match &incoming.end {
-            Some(end) => end.clone(),
-            None => match self.children.quic.read(now, stream.connection, stream.id, max) {
-                Ok(Some(chunk)) if chunk.is_empty() => Error::Finished,
-                Ok(chunk) => return Ok(chunk),
-                Err(error) => stream_error(error),
-            },
-        };
+        let Some(end) = incoming.end.take() else { return Ok(None) };
         state.receiving = Receiving::Closed(end.clone());
         Err(end)
     }
 }
 
-pub(crate) fn stream_error(error: gimlet_quic::StreamError) -> Error {
+pub(crate) fn stream_error(error: &gimlet_quic::StreamError) -> Error {
     use gimlet_quic::StreamError as E;
     match error {
-        E::Stopped(code) | E::Reset(code) => Error::Abandoned(code),
+        E::Stopped(code) | E::Reset(code) => Error::Abandoned(*code),
         E::WrongDirection => Error::AlreadyFinished,
         other => Error::Lost(LostCause::Broken(other.to_string())),
     }

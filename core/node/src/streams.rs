@@ -66,10 +66,12 @@ pub(crate) enum Receiving {
 #[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) decoder: Decoder,
-    /// Chunks taken out of QUIC because the connection ended.
-    pub(crate) rescued: VecDeque<Bytes>,
-    /// How the stream ends after `rescued`; `None` while the connection lives.
+    /// Chunks taken out of QUIC.
+    pub(crate) arrived: VecDeque<Bytes>,
+    /// How the stream ends after those; `None` while more may come.
     pub(crate) end: Option<Error>,
+    /// Empty between calls; keeps its capacity.
+    pub(crate) scratch: Vec<Bytes>,
 }
 
 impl StreamState {
@@ -84,8 +86,9 @@ impl StreamState {
         let receiving = if both || !ours {
             Receiving::Open(Incoming {
                 decoder: Decoder::new(message_max),
-                rescued: VecDeque::new(),
+                arrived: VecDeque::new(),
                 end: None,
+                scratch: Vec::new(),
             })
         } else {
             Receiving::Closed(Error::Finished)
@@ -249,11 +252,18 @@ impl Streams {
             state.sending = Sending::Closed(lost.clone());
         }
         if let Receiving::Open(incoming) = &mut state.receiving {
-            incoming.rescued.extend(rescued);
-            incoming.end = Some(if finished { Error::Finished } else { lost });
+            incoming.arrived.extend(rescued);
+            incoming.end.get_or_insert(if finished { Error::Finished } else { lost });
         }
         if let Some(forgotten) = self.ended.push_evicting(stream) {
             self.states.remove(&forgotten);
+        }
+    }
+
+    /// Puts back what a reader had no room for.
+    pub(crate) fn put_back(&mut self, stream: Stream, rest: Bytes) {
+        if let Some(StreamState { receiving: Receiving::Open(incoming), .. }) = self.states.get_mut(&stream) {
+            incoming.arrived.push_front(rest);
         }
     }
 

@@ -7,6 +7,8 @@ use gimlet_machine::{PeerId, Timer as Named};
 pub(crate) enum Timer {
     /// An attempt has taken too long.
     Attempt(PeerId),
+    /// Introducers are asked again.
+    Offer(PeerId),
     /// A lost or failed peer is tried again.
     Retry(PeerId),
     /// A close has waited long enough for acknowledgements.
@@ -19,6 +21,7 @@ impl Named for Timer {
     fn why(self) -> &'static str {
         match self {
             Timer::Attempt(_) => "attempt",
+            Timer::Offer(_) => "offer",
             Timer::Retry(_) => "retry",
             Timer::Close(_) => "close",
             Timer::Hello(_) => "hello",
