@@ -4,7 +4,7 @@
 mod desk;
 
 use desk::{Ask, Desk, PEER_PRIORITY, PEER_PWD, PEER_UFRAG, Signed, addr, direct, refusal, success};
-use gimlet_ice::{Candidate, CandidateKind, Config, Event, PairError, PairState, Role, State};
+use gimlet_ice::{Candidate, CandidateKind, Config, Event, Limits, PairError, PairState, Role, State};
 use gimlet_machine::{Instant, Machine, Verdict};
 use gimlet_stun::{Class, Key, MessageWriter, Method};
 use std::time::Duration;
@@ -203,6 +203,8 @@ fn case_31_a_later_signalled_candidate_takes_over_without_a_new_pair_or_lost_sta
     assert!(report.priority > before, "ranked by the signalled priority");
     // What was signalled pairs with every base.
     assert_eq!(desk.inner().pairs().count(), 2);
+    desk.local(Candidate::host(addr("192.0.2.10:1000")));
+    assert_eq!(desk.inner().pairs().count(), 3, "those to come included");
 }
 
 #[test]
@@ -279,6 +281,22 @@ fn case_33_a_request_on_a_pair_in_progress_cancels_its_check_and_the_old_answer_
     assert_eq!(desk.state_of(LOCAL, PEER), PairState::Succeeded);
     desk.wait(10_000);
     assert!(desk.take_checks().is_empty(), "the second check is not needed any more");
+}
+
+#[test]
+fn with_all_places_taken_a_cancelled_check_gives_way_and_nothing_else_does() {
+    let limits = Limits { checks_max: 1, ..Limits::default() };
+    let mut desk = Desk::with_pair(Config { limits, ..controlled() }, LOCAL, PEER);
+    desk.remote(Candidate::host(addr("198.51.100.2:2000")));
+    desk.wait(100);
+    let first = desk.take_one();
+    desk.asked(direct(LOCAL, PEER), Ask::controlling());
+    let second = desk.take_one();
+    assert_eq!(desk.answer(&first), Verdict::NotMine, "forgotten");
+    desk.wait(100);
+    assert!(desk.take_said().is_empty(), "the other pair waits for a place");
+    assert_eq!(desk.answer(&second), Verdict::Consumed);
+    assert_eq!(desk.take_one().path, direct(LOCAL, "198.51.100.2:2000"));
 }
 
 #[test]
