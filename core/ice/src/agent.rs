@@ -349,9 +349,10 @@ impl Agent {
         if ready { Some(self.checks.next_slot()) } else { self.checks.next_retransmission() }
     }
 
-    /// Whether a pair waits for an ordinary check.
+    /// Whether a pair waits for an ordinary check. While a nomination awaits its answer, and after it,
+    /// no further pair could be chosen, and none is worth a packet.
     fn checks_ordinarily(&mut self) -> bool {
-        self.nominating.selected().is_none() && self.checklist.has_ordinary()
+        !self.nominating.has_chosen() && self.checklist.has_ordinary()
     }
 
     fn arm(&mut self, key: TimerKey, at: Option<Instant>) {

@@ -17,7 +17,8 @@
 //! most numerous kind gives way, so fifty interfaces cannot crowd out the one pair that works.
 //!
 //! Nomination is regular, and waits no fixed time: it begins as soon as no better pair can be hoped
-//! for, at the latest one round trip (and 100 ms) after the first valid direct pair.
+//! for, at the latest one round trip (and 100 ms) after the first valid direct pair. While it is under
+//! way, no further pair is checked.
 //!
 //! Whatever is not signed with the right password changes nothing but a counter, and is answered at
 //! most ten times a second by something smaller than itself. What is signed is still bounded: see

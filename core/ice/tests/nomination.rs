@@ -96,6 +96,28 @@ fn nomination_never_waits_longer_than_a_tenth_of_a_second_for_a_direct_pair() {
 }
 
 #[test]
+fn while_a_nomination_is_under_way_no_further_pair_is_checked_and_afterwards_it_is() {
+    let mut desk = Desk::new(Config::default());
+    desk.local(Candidate::host(addr(LOCAL)));
+    for host in 1..=5 {
+        desk.remote(
+            Candidate::host(addr(&format!("198.51.100.{host}:2000"))).with_local_preference(9 - host),
+        );
+    }
+    desk.credentials();
+    let check = desk.take_one();
+    desk.answer(&check);
+    desk.wait(5);
+    let nomination = desk.take_one();
+    assert!(nomination.message().use_candidate());
+    desk.wait(400);
+    assert!(desk.take_said().is_empty());
+    desk.refuse(&nomination, 500);
+    desk.wait(50);
+    assert_eq!(desk.take_checks().len(), 4, "the search goes on");
+}
+
+#[test]
 fn a_refused_nomination_fails_the_pair_and_the_next_best_is_asked_for() {
     let (mut desk, best, second) = two_pairs(Config::default());
     desk.answer(&best);

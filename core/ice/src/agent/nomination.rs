@@ -50,6 +50,14 @@ impl Nominating {
         self.pair.filter(|_| self.state == Nomination::Selected)
     }
 
+    /// Whether a pair is requested or selected.
+    pub(super) fn has_chosen(&self) -> bool {
+        match self.state {
+            Nomination::Undecided | Nomination::Provisional => false,
+            Nomination::Requested | Nomination::Selected => true,
+        }
+    }
+
     /// Whether we are asking for `id`.
     pub(super) fn is_requested(&self, id: Id<Pair>) -> bool {
         self.state == Nomination::Requested && self.pair == Some(id)
