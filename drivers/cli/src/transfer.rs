@@ -29,6 +29,7 @@ pub(crate) mod note;
 pub(crate) mod pace;
 pub(crate) mod part;
 pub(crate) mod receiver;
+pub(crate) mod rivals;
 pub(crate) mod sender;
 pub(crate) mod source;
 pub(crate) mod state;

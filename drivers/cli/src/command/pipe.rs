@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gimlet_machine::PeerId;
-use gimlet_node::{Allow, Node, Ticket};
+use gimlet_node::{Allow, Error as NodeError, Node, Ticket};
 use gimlet_tokio::{ReceiveHalf, SendHalf};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -168,8 +168,12 @@ async fn run_both_ways(pipe: Pipe) -> Result<Done, Failure> {
             outgoing.write_all(&block[..count]).await.map_err(|error| broken(&error))?;
             sent += count as u64;
         }
-        outgoing.finish().await.map_err(|error| broken(&error))?;
-        Ok(sent)
+        match outgoing.finish().await {
+            Ok(()) => Ok(sent),
+            // Both halves were over before anybody asked, and the node has forgotten the stream.
+            Err(error) if error.session() == Some(&NodeError::UnknownStream) => Ok(sent),
+            Err(error) => Err(broken(&error)),
+        }
     };
     let receiving = async {
         let (mut output, mut received) = (tokio::io::stdout(), 0);
@@ -195,7 +199,7 @@ async fn run_both_ways(pipe: Pipe) -> Result<Done, Failure> {
     Ok(Done { event: "done", ok: true, sent, received })
 }
 
-fn broken(error: &gimlet_tokio::Error<gimlet_node::Error>) -> Failure {
+fn broken(error: &gimlet_tokio::Error<NodeError>) -> Failure {
     Failure::new(Exit::Transfer, format_args!("the pipe broke: {error}"))
 }
 

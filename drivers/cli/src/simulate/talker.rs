@@ -9,7 +9,7 @@ use gimlet_machine::{Direction, Instant, PeerId, Session};
 use gimlet_node::{Node, Stream};
 use sha2::{Digest as _, Sha256};
 
-use crate::line::{Line, hex};
+use crate::line::{Line, hex, mbit_per_s};
 use crate::transfer::inbox::Inbox;
 use crate::transfer::note::{self, Digest, Held, Opening, Outcome, Purpose, Reply, Trouble};
 use crate::transfer::receiver::{Receiver, ReceiverEvent};
@@ -45,6 +45,7 @@ pub(crate) struct Talker {
 struct Outgoing {
     talk: Talk,
     unsent: VecDeque<u8>,
+    begun: Instant,
 }
 
 /// What kind of errand it is, and how far it is.
@@ -99,7 +100,7 @@ impl Talker {
                 let Some(errand) = self.errands.front() else { return Ok(()) };
                 let opened = node.open(now, self.peer, Direction::Bidirectional).map_err(told)?;
                 let Some(stream) = opened else { return Ok(()) };
-                self.outgoing = Some((stream, Outgoing::new(errand)));
+                self.outgoing = Some((stream, Outgoing::new(errand, now)));
                 self.errands.pop_front();
             }
             let Some((stream, errand)) = &mut self.outgoing else { return Ok(()) };
@@ -135,11 +136,12 @@ impl Talker {
 }
 
 impl Outgoing {
-    fn new(errand: &Errand) -> Self {
+    fn new(errand: &Errand, begun: Instant) -> Self {
         match errand {
             Errand::Message(text) => Self {
                 talk: Talk::Message { text: Some(text.clone()), length: text.len(), inbox: Inbox::default() },
                 unsent: note::write(&Opening::new(Purpose::Message)).into(),
+                begun,
             },
             Errand::File(size) => {
                 let (source, offer) = Source::generated("sim.bin", *size);
@@ -148,6 +150,7 @@ impl Outgoing {
                 Self {
                     talk: Talk::File { sender, size: *size, source, sha256: Digest::default() },
                     unsent: opening.into(),
+                    begun,
                 }
             }
         }
@@ -223,7 +226,7 @@ impl Outgoing {
                         stored_as: "sim.bin".into(),
                         bytes: *size,
                         resumed_at: 0,
-                        mbit_per_s: 0.0,
+                        mbit_per_s: mbit_per_s(*size, now.since(self.begun)),
                         sha256: hex(sha256),
                     }))
                 }

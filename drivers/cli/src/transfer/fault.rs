@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     Lost(String),
     /// Nothing moved for too long.
     Stalled,
+    /// The same file is being sent again, and this transfer did not move any more.
+    Superseded,
     /// Our own file or disk.
     Local(io::Error),
     /// What we stored does not have the sender's hash.
@@ -44,6 +46,7 @@ impl Fault {
             | Fault::Breach(_)
             | Fault::Lost(_)
             | Fault::Stalled
+            | Fault::Superseded
             | Fault::HashMismatch
             | Fault::Partial(..) => Exit::Transfer,
         };
@@ -60,6 +63,7 @@ impl Fault {
             | Fault::Failed(_)
             | Fault::Breach(_)
             | Fault::Local(_)
+            | Fault::Superseded
             | Fault::HashMismatch
             | Fault::Partial(..) => failure,
         }
@@ -82,6 +86,7 @@ impl fmt::Display for Fault {
             Fault::Breach(breach) => write!(f, "the peer broke the protocol: {breach}"),
             Fault::Lost(why) => write!(f, "interrupted: {why}"),
             Fault::Stalled => write!(f, "nothing moved for {} s", STALL_MAX.as_secs()),
+            Fault::Superseded => f.write_str("the sender came back"),
             Fault::Local(error) => error.fmt(f),
             Fault::HashMismatch => Trouble::HashMismatch.fmt(f),
             Fault::Partial(cause, kept) => {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::note::{Digest, Held, Offer, Trouble};
+use super::rivals::Rivals;
 use crate::files;
 use crate::name::{PART_SUFFIX, numbered, sanitized};
 
@@ -18,6 +19,7 @@ const BLOCK: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
+    rivals: Rivals,
 }
 
 /// A file that is not whole yet. It is locked as long as this value lives, and stays on the disk when
@@ -54,12 +56,17 @@ impl Folder {
     /// The folder at `path`, made if it is missing.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         fs::create_dir_all(path)?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), rivals: Rivals::default() })
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Who is writing into it.
+    pub(crate) fn rivals(&self) -> &Rivals {
+        &self.rivals
     }
 
     /// The part that `offer` continues, or a fresh one. Reads what is there to hash it.

@@ -179,7 +179,8 @@ impl Conversation {
         on_file: impl FnOnce(&Offer, &Arc<Pace>) -> B,
     ) -> Result<TakenFile, Fault> {
         let Some(folder) = welcome.folder.clone() else { return Err(Fault::Declined(Refusal::NoFiles)) };
-        let (size, wanted) = (offer.size, offer.clone());
+        let (size, wanted, pace) = (offer.size, offer.clone(), Arc::new(Pace::default()));
+        let place = folder.rivals().enter(&offer, &pace).await;
         let opened = tokio::task::spawn_blocking(move || folder.part(&wanted, &peer.to_string())).await?;
         let part = match opened {
             Ok(part) => part,
@@ -191,7 +192,6 @@ impl Conversation {
         };
         let answer = self.receiver.accept(part.held());
         self.outgoing.write_all(&answer).await?;
-        let pace = Arc::new(Pace::default());
         let started = timeout(STALL_MAX, self.next()).await.unwrap_or(Err(Fault::Stalled))?;
         let Some(ReceiverEvent::Started { at }) = started else { return Err(Breach::CutOff.into()) };
         pace.set(at);
@@ -203,6 +203,7 @@ impl Conversation {
         let received = tokio::select! {
             received = self.bytes(&blocks) => received,
             () = pace.stalled() => Err(Fault::Stalled),
+            () = place.wanted() => Err(Fault::Superseded),
         };
         drop(blocks);
         let stored = storing.await?;
