@@ -168,7 +168,8 @@ impl World {
     }
 
     pub(super) fn damage(&mut self, at: usize, how: u8) {
-        if let Some(packet) = self.flying.front_mut() {
+        // Once: a second time might mend it.
+        if let Some(packet) = self.flying.front_mut().filter(|packet| packet.genuine) {
             let at = at % packet.bytes.len();
             packet.bytes[at] ^= how | 1;
             packet.genuine = false;
