@@ -69,20 +69,13 @@ pub(crate) fn lasting(file: Option<&Path>) -> Result<Owned, Failure> {
         Err(error) => return Err(Failure::file("write the identity to", &path, &error)),
     };
     let (identity, handle) = read(&path)?;
-    match handle.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) if file.is_none() => {
+    if let Err(TryLockError::WouldBlock) = handle.try_lock() {
+        if file.is_none() {
             return Ok(Owned { identity: fresh()?, origin: Origin::InUse(path), _file: None });
         }
-        Err(TryLockError::WouldBlock) => {
-            return Err(Failure::new(
-                Exit::Local,
-                format_args!("the identity {} is in use by another gimlet", path.display()),
-            )
+        let cause = format!("the identity {} is in use by another gimlet", path.display());
+        return Err(Failure::new(Exit::Local, cause)
             .remedy("stop that one, or name another file with --identity FILE"));
-        }
-        // A file system without locks: the user has to take care.
-        Err(TryLockError::Error(_)) => {}
     }
     let origin = if created { Origin::Created(path) } else { Origin::File(path) };
     Ok(Owned { identity, origin, _file: Some(handle) })
@@ -173,7 +166,8 @@ fn parse(text: &str) -> Option<Identity> {
 fn refuse_readable_by_others(path: &Path, file: &File) -> Result<(), Failure> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = file.metadata().map_err(|error| Failure::file("look at", path, &error))?.permissions().mode();
-    if mode & 0o077 == 0 {
+    let others = mode & 0o077;
+    if others == 0 {
         return Ok(());
     }
     Err(Failure::new(

@@ -228,11 +228,13 @@ impl fmt::Display for Bytes {
 }
 
 /// Milliseconds with three decimals.
+#[allow(clippy::cast_precision_loss)] // 2^53 microseconds are 285 years
 pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1_000.0
 }
 
 /// Megabits per second with one decimal.
+#[allow(clippy::cast_precision_loss)] // a rate for people
 pub(crate) fn mbit_per_s(bytes: u64, took: Duration) -> f64 {
     let rate = bytes as f64 * 8.0 / 1e6 / took.as_secs_f64().max(1e-9);
     (rate * 10.0).round() / 10.0

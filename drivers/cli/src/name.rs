@@ -123,7 +123,7 @@ mod tests {
     fn a_long_name_keeps_its_extension() {
         let name = sanitized(&format!("{}.tar.gz", "ä".repeat(400)));
         assert!(
-            name.ends_with(".gz") && name.len() < NAME_MAX && name.len() > NAME_MAX - 5,
+            name.strip_suffix(".gz").is_some() && name.len() < NAME_MAX && name.len() > NAME_MAX - 5,
             "{}",
             name.len()
         );

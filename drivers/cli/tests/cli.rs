@@ -8,12 +8,12 @@ use std::net::UdpSocket;
 use std::path::Path;
 
 use gimlet_node::{Identity, Ticket};
-use process::{Place, names, text, wait_until};
+use process::{Place, names, send, text, wait_until};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 fn sha256(path: &Path) -> String {
-    Sha256::digest(fs::read(path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect()
+    data_encoding::HEXLOWER.encode(&Sha256::digest(fs::read(path).unwrap()))
 }
 
 /// Bytes that do not repeat and do not compress.
@@ -66,7 +66,7 @@ fn a_file_and_a_message_are_delivered_and_an_existing_file_is_not_replaced() {
     fs::write(place.path("inbox/cargo.bin"), "mine").unwrap();
     fs::write(place.path("cargo.bin"), made_up(3_000_000)).unwrap();
 
-    let sent = place.run(&place.send(&ticket, &peer, &["cargo.bin", "--message", "hello\u{1b}[31m"]));
+    let sent = place.run(&send(&ticket, &peer, &["cargo.bin", "--message", "hello\u{1b}[31m"]));
     assert_eq!(sent.code, Some(0), "{}\n{}", sent.out, sent.err);
     let digest = sha256(&place.path("cargo.bin"));
     assert_eq!(text(&sent.event("sent"), "sha256"), digest);
@@ -97,13 +97,13 @@ fn a_transfer_whose_sender_was_killed_resumes() {
     drop(file);
 
     let part = place.path("inbox/big.bin.gimlet-part");
-    let sender = place.start(&place.send(&ticket, &peer, &["big.bin"]));
+    let sender = place.start(&send(&ticket, &peer, &["big.bin"]));
     wait_until("a part of the file", || fs::metadata(&part).is_ok_and(|part| part.len() > 4 << 20));
     sender.kill();
     let kept = fs::metadata(&part).expect("the part is kept").len();
     assert!(kept < SIZE, "it was faster than we");
 
-    let sent = place.run(&place.send(&ticket, &peer, &["big.bin"]));
+    let sent = place.run(&send(&ticket, &peer, &["big.bin"]));
     assert_eq!(sent.code, Some(0), "{}\n{}", sent.out, sent.err);
     let resumed_at = sent.event("sent")["resumed_at"].as_u64().unwrap();
     assert!(resumed_at >= kept, "resumed at {resumed_at}, and {kept} bytes were there");
@@ -124,7 +124,7 @@ fn a_disk_that_takes_no_more_is_told_to_both_sides_and_keeps_what_arrived() {
     let peer = text(&join.event("ready"), "peer");
     fs::write(place.path("cargo.bin"), made_up(3_000_000)).unwrap();
 
-    let sent = place.run(&place.send(&ticket, &peer, &["cargo.bin"]));
+    let sent = place.run(&send(&ticket, &peer, &["cargo.bin"]));
     assert_eq!(sent.code, Some(4), "{}\n{}", sent.out, sent.err);
     assert!(text(&sent.event("error"), "cause").contains("cannot store it"), "{}", sent.out);
     assert_eq!(sent.last(), json!({ "event": "done", "ok": false }));
@@ -138,7 +138,7 @@ fn what_is_not_wanted_is_refused_with_the_reason() {
     let (_serve, ticket) = place.serve();
     let (_join, peer) = place.join(&ticket, &["--max-size", "1K"]);
     fs::write(place.path("cargo.bin"), made_up(2_000)).unwrap();
-    let sent = place.run(&place.send(&ticket, &peer, &["cargo.bin"]));
+    let sent = place.run(&send(&ticket, &peer, &["cargo.bin"]));
     assert_eq!(sent.code, Some(4), "{}\n{}", sent.out, sent.err);
     assert!(text(&sent.event("error"), "cause").contains("at most 1024 bytes"), "{}", sent.out);
     assert_eq!(names(&place.path("inbox")), Vec::<String>::new());
@@ -154,9 +154,9 @@ fn only_those_who_are_allowed_are_heard() {
     let (_serve, ticket) = place.serve();
     let friend = text(&place.run(&["init", "--json", "--identity", "friend.key"]).last(), "peer");
     let (_join, peer) = place.join(&ticket, &["--allow", &friend]);
-    let stranger = place.run(&place.send(&ticket, &peer, &["--message", "x", "--timeout", "2"]));
+    let stranger = place.run(&send(&ticket, &peer, &["--message", "x", "--timeout", "2"]));
     assert_eq!(stranger.code, Some(3), "{}\n{}", stranger.out, stranger.err);
-    let friend = place.run(&place.send(&ticket, &peer, &["--message", "x", "--identity", "friend.key"]));
+    let friend = place.run(&send(&ticket, &peer, &["--message", "x", "--identity", "friend.key"]));
     assert_eq!(friend.code, Some(0), "{}\n{}", friend.out, friend.err);
 }
 
@@ -213,7 +213,7 @@ fn an_unknown_peer_is_unreachable_and_says_what_to_check() {
     let place = Place::new();
     let (_serve, ticket) = place.serve();
     let nobody = Identity::from_secret([9; 32]).peer_id().to_string();
-    let sent = place.run(&place.send(&ticket, &nobody, &["--message", "x"]));
+    let sent = place.run(&send(&ticket, &nobody, &["--message", "x"]));
     assert_eq!(sent.code, Some(3), "{}", sent.out);
     assert!(text(&sent.event("error"), "remedy").contains("gimlet join"), "{}", sent.out);
 }
@@ -234,7 +234,7 @@ fn a_missing_file_is_noticed_before_anybody_is_troubled() {
     let (serve, ticket) = place.serve();
     drop(serve);
     let nobody = Identity::from_secret([9; 32]).peer_id().to_string();
-    let sent = place.run(&place.send(&ticket, &nobody, &["no-such-file"]));
+    let sent = place.run(&send(&ticket, &nobody, &["no-such-file"]));
     assert_eq!(sent.code, Some(5));
     assert!(text(&sent.event("error"), "cause").contains("no-such-file"), "{}", sent.out);
 }

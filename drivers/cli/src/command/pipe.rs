@@ -93,14 +93,13 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     let wait = Duration::from_secs(args.node.timeout);
     let work = async {
         node::join(&node, &args.via, &watch, wait).await?;
-        let pipe = match args.peer {
-            Some(peer) => dialed(&node, peer, wait, report).await?,
-            None => {
-                let own = owned.identity.peer_id().to_string();
-                report.text(&format!("waiting; on the other side:  gimlet pipe --via {} {own}", args.via));
-                report.json(&Ready { event: "ready", peer: &own });
-                awaited(&node, report).await?
-            }
+        let pipe = if let Some(peer) = args.peer {
+            dialed(&node, peer, wait, report).await?
+        } else {
+            let own = owned.identity.peer_id().to_string();
+            report.text(&format!("waiting; on the other side:  gimlet pipe --via {} {own}", args.via));
+            report.json(&Ready { event: "ready", peer: &own });
+            awaited(&node, report).await?
         };
         run_both_ways(pipe).await
     };

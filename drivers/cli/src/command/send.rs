@@ -64,7 +64,7 @@ struct Done {
     event: &'static str,
     ok: bool,
     connect_ms: f64,
-    path: String,
+    path: &'static str,
     files: usize,
     bytes: u64,
 }
@@ -121,7 +121,7 @@ async fn deliver_all(
     let begun = Instant::now();
     let connection = node::reach(node, args.peer, wait).await?;
     let connect_ms = millis(begun.elapsed());
-    let mut done = Done { event: "done", ok: true, connect_ms, path: String::new(), files: 0, bytes: 0 };
+    let mut done = Done { event: "done", ok: true, connect_ms, path: "none", files: 0, bytes: 0 };
     let mut failed = None;
     if let Some(text) = &args.message {
         match deliver::message(&connection, text).await {
@@ -144,7 +144,7 @@ async fn deliver_all(
         }
     }
     let path = node.read(|node| node.path(args.peer)).ok().flatten();
-    done.path = path.map_or("none", kind_of).to_owned();
+    done.path = path.map_or("none", kind_of);
     failed.map_or(Ok(done), Err)
 }
 

@@ -127,7 +127,7 @@ impl Campaign {
             connect_ms_max: times.last().copied().map(millis),
             ok: unstable.is_empty() && (enough || !possible),
             unstable,
-            failures: failed.take(EXAMPLES_MAX).map(|one| why(&one)).collect(),
+            failures: failed.take(EXAMPLES_MAX).map(why).collect(),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gimlet_machine::{Instant, PeerId};
 use gimlet_node::{Config, Identity, Node};
-use gimlet_sim::{HostConfig, HostId, LinkConfig, NatConfig, NatKind, World, seeded_provider};
+use gimlet_sim::{HostConfig, HostId, LinkConfig, NatConfig, NatId, NatKind, World, seeded_provider};
 
 use crate::failure::{Exit, Failure};
 
@@ -47,7 +47,7 @@ impl Plan {
         let [nat_a, nat_b] = self.nats;
         let outside_a = Ipv4Addr::new(198, 51, 100, 1);
         let outside_b = Ipv4Addr::new(203, 0, 113, 1);
-        let behind = [None, self.nat(&mut world, nat_a, outside_a), self.nat(&mut world, nat_b, outside_b)];
+        let behind = [None, place_nat(&mut world, nat_a, outside_a), place_nat(&mut world, nat_b, outside_b)];
         let private =
             |kind, inside: [u8; 4], outside| if kind == NatKind::None { outside } else { inside.into() };
         let addresses = [
@@ -83,8 +83,8 @@ impl Plan {
         }
         Ok(Network { world, alice, bob, ids })
     }
+}
 
-    fn nat(&self, world: &mut World<Node>, kind: NatKind, outside: Ipv4Addr) -> Option<gimlet_sim::NatId> {
-        NatConfig::of_kind(kind, outside).map(|config| world.add_nat(config, LinkConfig::default()))
-    }
+fn place_nat(world: &mut World<Node>, kind: NatKind, outside: Ipv4Addr) -> Option<NatId> {
+    NatConfig::of_kind(kind, outside).map(|config| world.add_nat(config, LinkConfig::default()))
 }

@@ -167,7 +167,7 @@ impl Progress {
 fn close(network: &mut Network, limit: Instant, progress: &Cell<Progress>, report: Option<&Report>) {
     let trouble = progress.borrow().trouble.clone();
     for host in [network.alice, network.bob] {
-        network.world.touch(host, |node, now| node.close_all(now));
+        network.world.touch(host, Session::close_all);
     }
     let peers = [network.alice, network.bob];
     let closed = network.world.run_to(limit + LIMIT, |world| {

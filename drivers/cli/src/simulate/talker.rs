@@ -178,7 +178,8 @@ impl Outgoing {
                 return Ok(Some(line));
             }
             let wrote = flush(node, now, stream, &mut self.unsent)?;
-            if !(self.unsent.is_empty() && self.refill()?) && !wrote {
+            let refilled = self.unsent.is_empty() && self.refill()?;
+            if !wrote && !refilled {
                 return Ok(None);
             }
         }

@@ -53,7 +53,7 @@ pub(crate) enum Taken {
     /// A text.
     Message(String),
     /// A pipe.
-    Pipe(TakenPipe),
+    Pipe(Box<TakenPipe>),
 }
 
 /// A file that is whole.
@@ -96,7 +96,7 @@ pub(crate) async fn stream<B>(
             None => match purpose {
                 Purpose::File(offer) => talk.file(peer, welcome, offer, on_file).await.map(Taken::File),
                 Purpose::Message => talk.message().await.map(Taken::Message),
-                Purpose::Pipe => return talk.pipe().await.map(Taken::Pipe),
+                Purpose::Pipe => return talk.pipe().await.map(|pipe| Taken::Pipe(Box::new(pipe))),
             },
         },
         Ok(_) => Err(Fault::Breach(Breach::CutOff)),
@@ -159,13 +159,9 @@ impl Conversation {
     async fn say_last(&mut self, words: &[u8]) {
         let farewell = async {
             if self.outgoing.write_all(words).await.is_ok() {
-                let end = self.outgoing.finish();
                 let drain = async { while let Ok(Some(_)) = self.incoming.read(READ_MAX).await {} };
-                // The peer hangs up when it has heard us; either sign will do.
-                tokio::select! {
-                    () = drain => {}
-                    _ = async { let _ = end.await; tokio::time::sleep(FAREWELL).await } => {}
-                }
+                // The peer hangs up once it has heard us; if it was gone before, nobody misses the words.
+                let _ = tokio::join!(self.outgoing.finish(), drain);
             }
         };
         let _ = timeout(FAREWELL, farewell).await;

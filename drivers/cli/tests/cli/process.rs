@@ -102,11 +102,6 @@ impl Place {
         let peer = text(&join.event("ready"), "peer");
         (join, peer)
     }
-
-    /// The arguments of a `send` to `peer`.
-    pub(crate) fn send<'a>(&self, ticket: &'a str, peer: &'a str, more: &[&'a str]) -> Vec<&'a str> {
-        [&["send", "--json", "--listen", "127.0.0.1:0", "--via", ticket, peer], more].concat()
-    }
 }
 
 impl Process {
@@ -203,6 +198,11 @@ impl Ended {
         let found = values.into_iter().find(|value| value["event"] == event);
         found.unwrap_or_else(|| panic!("no {event} in\n{}\n{}", self.out, self.err))
     }
+}
+
+/// The arguments of a `send` to `peer`.
+pub(crate) fn send<'a>(ticket: &'a str, peer: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["send", "--json", "--listen", "127.0.0.1:0", "--via", ticket, peer], more].concat()
 }
 
 /// A text field of an event.
