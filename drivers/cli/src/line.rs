@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gimlet_machine::PeerId;
-use gimlet_node::{Event, Progress, Via};
+use gimlet_node::{Event, LostCause, Progress, Via};
 use serde::Serialize;
 
 use crate::report::Detail;
@@ -30,7 +30,7 @@ pub(crate) enum Line {
     /// An attempt to connect failed.
     Failed { peer: String, cause: String },
     /// A peer is gone.
-    Lost { peer: String, cause: String, reconnecting: bool },
+    Lost { peer: String, cause: String, by_us: bool, reconnecting: bool },
     /// A text arrived.
     Message { from: String, text: String },
     /// A text was delivered.
@@ -85,9 +85,12 @@ impl Line {
                 Line::Connected { peer: name(peer), path, address, via }
             }
             Event::Failed { peer, cause } => Line::Failed { peer: name(peer), cause: cause.to_string() },
-            Event::Lost { peer, cause, reconnecting } => {
-                Line::Lost { peer: name(peer), cause: cause.to_string(), reconnecting: *reconnecting }
-            }
+            Event::Lost { peer, cause, reconnecting } => Line::Lost {
+                peer: name(peer),
+                cause: cause.to_string(),
+                by_us: *cause == LostCause::ClosedByUs,
+                reconnecting: *reconnecting,
+            },
             Event::PathChanged { peer, path } => Line::PathChanged {
                 peer: name(peer),
                 path: kind_of(*path).into(),
@@ -109,7 +112,10 @@ impl Line {
     pub(crate) fn detail(&self) -> Detail {
         match self {
             Line::Packet { .. } => Detail::Packets,
-            Line::Progress { .. } | Line::Mapped { .. } | Line::Started { .. } => Detail::Steps,
+            Line::Progress { .. }
+            | Line::Mapped { .. }
+            | Line::Started { .. }
+            | Line::Lost { by_us: true, .. } => Detail::Steps,
             Line::Notice { .. }
             | Line::Identity { .. }
             | Line::Connected { .. }
@@ -152,7 +158,7 @@ impl fmt::Display for Line {
                 write!(f, "data to {} takes another path: {path} to {address}", short(peer))
             }
             Line::Failed { peer, cause } => write!(f, "no connection to {}: {cause}", short(peer)),
-            Line::Lost { peer, cause, reconnecting } => {
+            Line::Lost { peer, cause, reconnecting, .. } => {
                 let then = if *reconnecting { "; reconnecting" } else { "" };
                 write!(f, "{} is gone: {cause}{then}", short(peer))
             }

@@ -12,6 +12,8 @@
 //! is what the peers do, [`run`] plays it, [`campaign`] plays it for many seeds and pairs of NATs.
 
 pub(crate) mod campaign;
+mod incoming;
+mod outgoing;
 pub(crate) mod plan;
 pub(crate) mod run;
 pub(crate) mod talker;

@@ -98,6 +98,11 @@ fn reach(ip: IpAddr) -> u8 {
     }
 }
 
+/// Whether peers elsewhere may be able to reach it.
+pub(crate) fn is_public(ip: IpAddr) -> bool {
+    reach(ip) <= 1
+}
+
 /// 100.64.0.0/10, between a carrier's NAT and its customers (RFC 6598).
 fn is_shared(ip: Ipv4Addr) -> bool {
     ip.octets()[0] == 100 && ip.octets()[1] & 0b1100_0000 == 64

@@ -172,6 +172,8 @@ fn a_pipe_carries_both_directions_and_ends_each_on_its_own() {
     dialing.close_input();
     // The other direction stays open after the first has ended.
     waiting.event("piped");
+    let late = place.run(&[&common[..], &[&peer]].concat());
+    assert!(late.code == Some(4) && late.err.contains("nobody waits for a pipe"), "{}", late.err);
     waiting.write("from the waiting side\n");
     waiting.close_input();
     let (waiting, dialing) = (waiting.end(), dialing.end());

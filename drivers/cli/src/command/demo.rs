@@ -156,18 +156,18 @@ async fn meet(
     let folder = Folder::open(folder).map_err(|error| Failure::file("use", folder, &error))?;
     let hosts = [
         Host::new(
-            Welcome { folder: None, size_max: 0, messages: true, pipes: false },
+            Welcome { folder: None, size_max: 0, messages: true, pipes: Welcome::no_pipes() },
             report,
             Some(alice.name),
         ),
         Host::new(
-            Welcome { folder: Some(folder), size_max: u64::MAX, messages: false, pipes: false },
+            Welcome { folder: Some(folder), size_max: u64::MAX, messages: false, pipes: Welcome::no_pipes() },
             report,
             Some(bob.name),
         ),
     ];
     let listener = Host::new(
-        Welcome { folder: None, size_max: 0, messages: true, pipes: false },
+        Welcome { folder: None, size_max: 0, messages: true, pipes: Welcome::no_pipes() },
         report,
         Some(bob.name),
     );

@@ -10,9 +10,9 @@ use crate::failure::{Exit, Failure};
 use crate::identity;
 use crate::report::Report;
 
-/// Make an identity: a key pair whose public half is the peer id that others know this machine by
+/// Make an identity, which gives this machine a lasting peer id
 ///
-/// The file is readable by its owner only. `serve` and `join` make it themselves when it is missing.
+/// It is an Ed25519 key; the peer id is its public half. The file is readable by its owner only. `serve` and `join` make it themselves when it is missing.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:

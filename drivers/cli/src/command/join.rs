@@ -9,7 +9,7 @@ use gimlet_machine::PeerId;
 use gimlet_node::{Allow, Node, Ticket};
 use gimlet_tokio::{Connection, Stream};
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::{PeerArgs, start_peer};
 use crate::cli::parse_bytes;
@@ -21,7 +21,7 @@ use crate::name::legible;
 use crate::node::{self, Running};
 use crate::report::Report;
 use crate::transfer::part::Folder;
-use crate::transfer::take::{self, Taken, Welcome};
+use crate::transfer::take::{self, Taken, TakenPipe, Welcome};
 use crate::watch::Watch;
 
 /// Streams served at once, of all peers together; more wait their turn, and QUIC's flow control holds
@@ -106,14 +106,13 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         folder: Some(folder),
         size_max: args.max_size.unwrap_or(u64::MAX),
         messages: true,
-        pipes: false,
+        pipes: Welcome::no_pipes(),
     };
-    let host =
-        Arc::new(Host { welcome, report: report.clone(), who: None, streams: Semaphore::new(STREAMS_MAX) });
+    let host = Host::new(welcome, report, None);
     let stopped = tokio::select! {
         () = interrupts.next() => None,
         stopped = node.stopped() => Some(stopped),
-        () = host.clone().serve(node.clone()) => None,
+        () = host.serve(node.clone(), mpsc::channel(1).0) => None,
     };
     if let Some(stopped) = stopped {
         return Err(Failure::new(Exit::Local, stopped));
@@ -129,36 +128,36 @@ pub(crate) struct Host {
     pub(crate) report: Report,
     /// Which of several hosts this is.
     pub(crate) who: Option<&'static str>,
-    pub(crate) streams: Semaphore,
+    streams: Arc<Semaphore>,
 }
 
 impl Host {
     pub(crate) fn new(welcome: Welcome, report: &Report, who: Option<&'static str>) -> Arc<Self> {
-        Arc::new(Self { welcome, report: report.clone(), who, streams: Semaphore::new(STREAMS_MAX) })
+        let streams = Arc::new(Semaphore::new(STREAMS_MAX));
+        Arc::new(Self { welcome, report: report.clone(), who, streams })
     }
 
-    /// Accepts connections until the node stops.
-    pub(crate) async fn serve(self: Arc<Self>, node: Running) {
+    /// Accepts connections until the node stops. Pipes go to `pipes`.
+    pub(crate) async fn serve(self: Arc<Self>, node: Running, pipes: mpsc::Sender<TakenPipe>) {
         while let Ok(connection) = node.accept().await {
-            tokio::spawn(self.clone().serve_peer(connection));
+            tokio::spawn(self.clone().serve_peer(connection, pipes.clone()));
         }
     }
 
     /// Accepts streams until the peer is gone.
-    pub(crate) async fn serve_peer(self: Arc<Self>, connection: Connection<Node>) {
-        loop {
-            // A closed semaphore or a lost peer ends it alike.
-            let Ok(permit) = self.streams.acquire().await else { return };
-            permit.forget();
-            let Ok(stream) = connection.accept_stream().await else {
-                self.streams.add_permits(1);
-                return;
-            };
-            let (host, peer) = (self.clone(), connection.peer());
+    async fn serve_peer(self: Arc<Self>, connection: Connection<Node>, pipes: mpsc::Sender<TakenPipe>) {
+        let peer = connection.peer();
+        // The semaphore is never closed; a lost peer ends it.
+        while let Ok(permit) = self.streams.clone().acquire_owned().await {
+            let Ok(stream) = connection.accept_stream().await else { return };
+            let (host, pipes) = (self.clone(), pipes.clone());
             tokio::spawn(async move {
                 // Failures are told where they happen.
-                let _ = host.take(stream, peer).await;
-                host.streams.add_permits(1);
+                if let Some(Taken::Pipe(pipe)) = host.take(stream, peer).await {
+                    // Nobody takes it if the command is ending.
+                    let _ = pipes.send(*pipe).await;
+                }
+                drop(permit);
             });
         }
     }

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use gimlet_machine::PeerId;
@@ -10,6 +9,7 @@ use gimlet_node::{Allow, Error as NodeError, Node, Ticket};
 use gimlet_tokio::{ReceiveHalf, SendHalf};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
 
 use super::join::Host;
 use super::{PeerArgs, start_peer};
@@ -21,7 +21,7 @@ use crate::node::{self, Running};
 use crate::report::Report;
 use crate::transfer::deliver;
 use crate::transfer::receiver::ReceiverEvent;
-use crate::transfer::take::{Taken, Welcome};
+use crate::transfer::take::{TakenPipe, Welcome};
 use crate::watch::Watch;
 
 /// Read from standard input, or from the peer, at a time. Bytes.
@@ -122,34 +122,19 @@ async fn dialed(node: &Running, peer: PeerId, wait: Duration, report: &Report) -
     Ok(Pipe { outgoing, incoming, ahead })
 }
 
-/// Waits for the first peer that opens one. Whatever else peers want is refused meanwhile.
+/// Waits for the first peer that opens one. Everybody else is refused, then and later.
 async fn awaited(node: &Running, report: &Report) -> Result<Pipe, Failure> {
-    let welcome = Welcome { folder: None, size_max: 0, messages: true, pipes: true };
+    let welcome = Welcome { folder: None, size_max: 0, messages: true, pipes: Welcome::one_pipe() };
     let host = Host::new(welcome, report, None);
-    let (found, mut pipes) = tokio::sync::mpsc::channel(1);
-    loop {
-        let connection = tokio::select! {
-            connection = node.accept() => connection.map_err(|stopped| Failure::new(Exit::Failed, stopped))?,
-            Some(pipe) = pipes.recv() => return Ok(pipe),
-        };
-        let (host, found) = (Arc::clone(&host), found.clone());
-        tokio::spawn(async move {
-            while let Ok(stream) = connection.accept_stream().await {
-                if let Some(Taken::Pipe(taken)) = host.take(stream, connection.peer()).await {
-                    let mut receiver = taken.receiver;
-                    let ahead = std::iter::from_fn(|| match receiver.poll() {
-                        Ok(Some(ReceiverEvent::Bytes(bytes))) => Some(bytes),
-                        Ok(_) | Err(_) => None,
-                    });
-                    let ahead = ahead.collect();
-                    // Whoever comes second finds the pipe taken: its stream ends.
-                    let _ =
-                        found.try_send(Pipe { outgoing: taken.outgoing, incoming: taken.incoming, ahead });
-                    return;
-                }
-            }
-        });
-    }
+    let (found, mut pipes) = mpsc::channel(1);
+    tokio::spawn(host.serve(node.clone(), found));
+    let gone = || Failure::new(Exit::Failed, "the node stopped before anybody piped");
+    let TakenPipe { outgoing, incoming, mut receiver } = pipes.recv().await.ok_or_else(gone)?;
+    let ahead = std::iter::from_fn(|| match receiver.poll() {
+        Ok(Some(ReceiverEvent::Bytes(bytes))) => Some(bytes),
+        Ok(_) | Err(_) => None,
+    });
+    Ok(Pipe { outgoing, incoming, ahead: ahead.collect() })
 }
 
 async fn run_both_ways(pipe: Pipe) -> Result<Done, Failure> {

@@ -9,6 +9,7 @@ use super::{NodeArgs, tell_origin, tell_started};
 use crate::failure::{Exit, Failure};
 use crate::identity;
 use crate::interrupt::Interrupts;
+use crate::line::Line;
 use crate::node::{self, Start};
 use crate::report::Report;
 use crate::sockets;
@@ -16,10 +17,10 @@ use crate::watch::Watch;
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
 
-/// Run a public node: it answers STUN on its port, introduces peers to each other, and prints the
-/// ticket by which they find it
+/// Run a public node, which introduces peers to each other, and print its ticket
 ///
-/// It has to be reachable: its UDP port open in firewalls, its address public for peers elsewhere.
+/// It answers STUN on its port and carries the first words between peers; the ticket is how they find
+/// it. It has to be reachable: its UDP port open in firewalls, its address public for peers elsewhere.
 /// It never sees what peers say to each other. Its identity is the identity file, made if missing.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
@@ -100,6 +101,11 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     let ticket = ticket
         .map_err(|error| Failure::new(Exit::Usage, error).remedy("name the right ones with --advertise"))?;
     tell_ready(&ticket, args.ticket_days, report);
+    if !ticket.addresses().iter().any(|address| sockets::is_public(address.ip())) {
+        report.say(&Line::notice(
+            "the ticket names no public address: good for this network only; elsewhere needs --advertise",
+        ));
+    }
 
     let stopped = tokio::select! {
         () = interrupts.next() => None,

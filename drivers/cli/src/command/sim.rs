@@ -199,7 +199,7 @@ fn verdict(plan: &Plan, outcome: &Outcome) -> Result<(), Failure> {
     if outcome.is_possible {
         return Err(failure);
     }
-    Err(failure.remedy(format_args!("nothing: {nat_a} and {nat_b} allow no direct path")))
+    Err(failure.remedy(format_args!("another pair of NATs: {nat_a} and {nat_b} allow no direct path")))
 }
 
 fn run_campaign(args: &CampaignArgs, report: &Report) -> Result<(), Failure> {

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use gimlet_machine::PeerId;
 use gimlet_node::Node;
 use gimlet_tokio::{ReceiveHalf, SendHalf, Stream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 use super::fault::Fault;
@@ -43,7 +43,8 @@ pub(crate) struct Welcome {
     /// Bytes per file at most.
     pub(crate) size_max: u64,
     pub(crate) messages: bool,
-    pub(crate) pipes: bool,
+    /// How many pipes are still wanted.
+    pub(crate) pipes: Arc<Semaphore>,
 }
 
 /// What came of a stream.
@@ -116,9 +117,23 @@ impl Welcome {
                 Some(Refusal::TooLarge { max: self.size_max })
             }
             Purpose::Message if !self.messages => Some(Refusal::NoMessages),
-            Purpose::Pipe if !self.pipes => Some(Refusal::NoPipe),
-            Purpose::File(_) | Purpose::Message | Purpose::Pipe => None,
+            Purpose::Pipe => match self.pipes.try_acquire() {
+                Ok(place) => {
+                    place.forget();
+                    None
+                }
+                Err(_) => Some(Refusal::NoPipe),
+            },
+            Purpose::File(_) | Purpose::Message => None,
         }
+    }
+
+    pub(crate) fn no_pipes() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(0))
+    }
+
+    pub(crate) fn one_pipe() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(1))
     }
 }
 
