@@ -141,6 +141,13 @@ fn a_file_goes_straight_from_behind_a_symmetric_nat_to_a_full_cone() {
     assert_direct(Nat::Symmetric, Nat::FullCone);
 }
 
+/// Where an early packet may take the port, the other side has to cope with one it was not told of.
+#[test]
+fn a_file_goes_straight_from_behind_a_nat_without_a_firewall_to_hosts_that_let_anyone_in() {
+    assert_direct(Nat::PortRestrictedOpen, Nat::None);
+    assert_direct(Nat::PortRestrictedOpen, Nat::FullCone);
+}
+
 /// The canary: where no direct path exists, none is claimed, and the sender says why.
 #[test]
 fn between_two_symmetric_nats_the_sender_says_that_there_is_no_way() {
