@@ -3,7 +3,7 @@
 
 use gimlet_machine::{Bytes, Direction, Instant};
 use quinn_proto::{
-    Chunks, Connection, Dir, FinishError, ReadError, ReadableError, SendDatagramError, WriteError,
+    Chunks, Connection, Dir, FinishError, ReadError, ReadableError, SendDatagramError, SendStream, WriteError,
 };
 
 use crate::state::Phase;
@@ -52,10 +52,10 @@ impl Endpoint {
     ) -> Result<usize, StreamError> {
         let connection = self.open_connection(now, id)?;
         check(stream.is_writable_by(connection.side()))?;
-        let written = connection.send_stream(stream.to_quinn()).write_chunks(chunks);
+        let written = write_until_blocked(&mut connection.send_stream(stream.to_quinn()), chunks);
         self.wake(id);
         match written {
-            Ok(written) => Ok(written.bytes),
+            Ok(taken) => Ok(taken),
             Err(WriteError::Blocked) => Ok(0),
             Err(WriteError::Stopped(code)) => Err(StreamError::Stopped(code.into_inner())),
             Err(WriteError::ClosedStream) => Err(StreamError::UnknownStream),
@@ -258,6 +258,24 @@ impl Endpoint {
 /// quinn-proto asserts what the caller gets as an error here.
 fn check(right_direction: bool) -> Result<(), StreamError> {
     if right_direction { Ok(()) } else { Err(StreamError::WrongDirection) }
+}
+
+/// Writes until everything is taken or quinn-proto says that the stream is blocked. A short write is not
+/// enough: only a call that finds no room at all puts the stream on the list of those that are told
+/// when there is some.
+fn write_until_blocked(stream: &mut SendStream<'_>, mut chunks: &mut [Bytes]) -> Result<usize, WriteError> {
+    let mut taken = 0;
+    while !chunks.is_empty() {
+        match stream.write_chunks(chunks) {
+            Ok(written) => {
+                taken += written.bytes;
+                chunks = &mut chunks[written.chunks..];
+            }
+            Err(_) if taken > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(taken)
 }
 
 fn datagram_error(error: StreamError) -> DatagramError {
