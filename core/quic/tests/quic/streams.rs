@@ -79,6 +79,19 @@ fn a_batch_of_chunks_stops_at_its_limit_and_then_tells_the_end_once() {
     assert_eq!(read(&mut world, 1, &mut chunks), Err(StreamError::UnknownStream));
 }
 
+/// quinn-proto tells of room in the connection's window only to streams that once found none at all.
+#[test]
+fn regression_a_write_cut_short_by_the_send_window_is_told_of_room() {
+    let mut world = World::with(23, |config| config.transport.send_window = 20_000);
+    let (a, _) = world.connect();
+    let stream = world.on(0, |e, now| e.open(now, a, Direction::Unidirectional)).unwrap().unwrap();
+    let mut chunks = [Bytes::from(vec![1; 30_000])];
+    assert_eq!(world.on(0, |e, now| e.write(now, a, stream, &mut chunks)), Ok(20_000));
+    world.run_for(Duration::from_millis(500));
+    assert!(world.events[0].contains(&Event::Writable { id: a, stream }));
+    assert_eq!(world.on(0, |e, now| e.write(now, a, stream, &mut chunks)), Ok(10_000));
+}
+
 #[test]
 fn back_pressure_ends_when_the_reader_reads() {
     let mut world = World::with(22, |config| config.transport.stream_window = 10_000);
