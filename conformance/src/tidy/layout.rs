@@ -47,7 +47,7 @@ pub fn list(folder: &Path) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// Judges the names at the top of the tree: all of [`TOP`] and nothing more.
+/// Judges the names at the top of the tree: all that belong there and nothing more.
 pub fn top(names: &[String]) -> Vec<Complaint> {
     let missing = TOP.iter().filter(|wanted| !names.iter().any(|name| name == **wanted));
     let missing =
