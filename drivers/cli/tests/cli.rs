@@ -143,6 +143,11 @@ fn what_is_not_wanted_is_refused_with_the_reason() {
     assert!(text(&sent.event("error"), "cause").contains("at most 1024 bytes"), "{}", sent.out);
     assert_eq!(names(&place.path("inbox")), Vec::<String>::new());
 
+    let public = ticket.parse::<Ticket>().unwrap().peer().to_string();
+    let sent = place.run(&send(&ticket, &public, &["--message", "x"]));
+    assert_eq!(sent.code, Some(4), "{}\n{}", sent.out, sent.err);
+    assert!(text(&sent.event("error"), "cause").contains("does not accept messages"), "{}", sent.out);
+
     let piped = place.run(&["pipe", "--json", "--listen", "127.0.0.1:0", "--via", &ticket, &peer]);
     assert_eq!(piped.code, Some(4));
     assert!(piped.err.contains("nobody waits for a pipe"), "{}", piped.err);

@@ -72,8 +72,13 @@ struct Done {
 impl fmt::Display for Done {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Done { connect_ms, path, files, bytes, .. } = self;
-        let files = if *files == 1 { "1 file".to_owned() } else { format!("{files} files") };
-        write!(f, "done: {files}, {}, path {path}, connected in {connect_ms:.0} ms", Bytes(*bytes))
+        f.write_str("delivered")?;
+        match files {
+            0 => {}
+            1 => write!(f, " 1 file, {}", Bytes(*bytes))?,
+            files => write!(f, " {files} files, {}", Bytes(*bytes))?,
+        }
+        write!(f, "; path {path}, connected in {connect_ms:.0} ms")
     }
 }
 

@@ -4,7 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use gimlet_node::{Allow, Node, TICKET_ADDRESSES_MAX, Ticket};
 use serde::Serialize;
+use tokio::sync::mpsc;
 
+use super::join::Host;
 use super::{NodeArgs, tell_origin, tell_started};
 use crate::failure::{Exit, Failure};
 use crate::identity;
@@ -13,6 +15,7 @@ use crate::line::Line;
 use crate::node::{self, Start};
 use crate::report::Report;
 use crate::sockets;
+use crate::transfer::take::Welcome;
 use crate::watch::Watch;
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
@@ -107,9 +110,13 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         ));
     }
 
+    // Whoever takes it for a peer that accepts files is told so.
+    let nothing = Welcome { folder: None, size_max: 0, messages: false, pipes: Welcome::no_pipes() };
+    let host = Host::new(nothing, report, None);
     let stopped = tokio::select! {
         () = interrupts.next() => None,
         stopped = node.stopped() => Some(stopped),
+        () = host.serve(node.clone(), mpsc::channel(1).0) => None,
     };
     if let Some(stopped) = stopped {
         return Err(Failure::new(Exit::Local, stopped));

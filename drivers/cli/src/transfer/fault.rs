@@ -55,9 +55,6 @@ impl Fault {
             Fault::Lost(_) | Fault::Stalled => {
                 failure.remedy("run the same command again; it resumes where it stopped")
             }
-            Fault::Local(error) if error.kind() == io::ErrorKind::StorageFull => {
-                failure.remedy("make room on this disk; what arrived is kept, and sending again resumes")
-            }
             Fault::Refused(_)
             | Fault::Declined(_)
             | Fault::Failed(_)
@@ -87,6 +84,9 @@ impl fmt::Display for Fault {
             Fault::Lost(why) => write!(f, "interrupted: {why}"),
             Fault::Stalled => write!(f, "nothing moved for {} s", STALL_MAX.as_secs()),
             Fault::Superseded => f.write_str("the sender came back"),
+            Fault::Local(error) if error.kind() == io::ErrorKind::StorageFull => {
+                write!(f, "{error}; what arrived is kept: make room here, and sending again resumes")
+            }
             Fault::Local(error) => error.fmt(f),
             Fault::HashMismatch => Trouble::HashMismatch.fmt(f),
             Fault::Partial(cause, kept) => {
