@@ -1,0 +1,116 @@
+//! The long-term mechanism as a conversation (RFC 8489 §9.2): challenged, answered, challenged again.
+
+use alloc::vec::Vec;
+
+use gimlet_stun::{
+    IntegrityAlgorithm, Key, Message, MessageWriter, PasswordAlgorithm, TEXT_MAX, attribute, userhash,
+};
+
+use crate::credentials::LongTerm;
+use crate::event::Failure;
+use crate::nonce::Features;
+
+/// The longest PASSWORD-ALGORITHMS that is echoed: a server that offers more than this offers
+/// nonsense, and is refused. Bytes.
+pub const ALGORITHMS_MAX: usize = 64;
+
+/// Who we are, and what the server wants to hear with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Conversation {
+    credentials: LongTerm,
+    challenge: Option<Challenge>,
+}
+
+/// What the server's last challenge said, and the key that follows from it.
+#[derive(Clone, Debug)]
+struct Challenge {
+    realm: Vec<u8>,
+    nonce: Vec<u8>,
+    /// PASSWORD-ALGORITHMS as it came: it is echoed byte for byte.
+    offered: Option<Vec<u8>>,
+    algorithm: PasswordAlgorithm,
+    anonymous: bool,
+    key: Key,
+}
+
+impl Conversation {
+    pub(crate) const fn new(credentials: LongTerm) -> Self {
+        Self { credentials, challenge: None }
+    }
+
+    /// Forgets the challenge: another server has another.
+    pub(crate) fn forget(&mut self) {
+        self.challenge = None;
+    }
+
+    /// Takes REALM and NONCE from a 401 or 438 (RFC 8489 §9.2.5). A 438 may leave out the realm.
+    pub(crate) fn learn(&mut self, message: &Message<'_>) -> Result<(), Failure> {
+        let known = self.challenge.as_ref().map(|challenge| &challenge.realm[..]);
+        let (Some(realm), Some(nonce)) = (message.realm().or(known), message.nonce()) else {
+            return Err(Failure::Incomplete);
+        };
+        if realm.len() > TEXT_MAX || nonce.len() > TEXT_MAX {
+            return Err(Failure::Incomplete);
+        }
+        let features = Features::of(nonce);
+        let offered = message.password_algorithms();
+        if features.password_algorithms && offered.is_none() {
+            return Err(Failure::BidDown);
+        }
+        let algorithm = match offered {
+            None => PasswordAlgorithm::Md5,
+            Some(offered) if offered.len() > ALGORITHMS_MAX => return Err(Failure::NoAlgorithm),
+            Some(_) => message.offered_algorithms().max().ok_or(Failure::NoAlgorithm)?,
+        };
+        let key = Key::long_term(self.credentials.username(), realm, self.credentials.password(), algorithm);
+        self.challenge = Some(Challenge {
+            realm: realm.to_vec(),
+            nonce: nonce.to_vec(),
+            offered: offered.map(<[u8]>::to_vec),
+            algorithm,
+            anonymous: features.username_anonymity,
+            key,
+        });
+        Ok(())
+    }
+
+    /// Ends a request: with name and signature if the server has challenged us. Says whether it did.
+    pub(crate) fn seal(&self, writer: MessageWriter<'_>) -> bool {
+        let Some(challenge) = &self.challenge else {
+            writer.finish();
+            return false;
+        };
+        let username = self.credentials.username();
+        let mut writer = if challenge.anonymous {
+            writer.userhash(&userhash(username, &challenge.realm))
+        } else {
+            writer.username(username)
+        };
+        writer = writer.realm(&challenge.realm).nonce(&challenge.nonce);
+        if let Some(offered) = &challenge.offered {
+            writer = writer.attribute(attribute::PASSWORD_ALGORITHMS, offered);
+            writer = writer.password_algorithm(challenge.algorithm);
+        }
+        writer.integrity_with(&challenge.key, challenge.signature()).finish();
+        true
+    }
+
+    /// Whether `message` is signed as we sign: a weaker signature than agreed is none
+    /// (RFC 8489 §9.2.5).
+    pub(crate) fn is_authentic(&self, message: &Message<'_>) -> bool {
+        self.challenge.as_ref().is_some_and(|challenge| {
+            message.integrity_algorithm() == Some(challenge.signature())
+                && message.verify(&challenge.key).is_ok()
+        })
+    }
+}
+
+impl Challenge {
+    /// RFC 8489 §9.2.4: who offers password algorithms gets SHA-256 signatures.
+    const fn signature(&self) -> IntegrityAlgorithm {
+        match self.offered {
+            Some(_) => IntegrityAlgorithm::Sha256,
+            None => IntegrityAlgorithm::Sha1,
+        }
+    }
+}
