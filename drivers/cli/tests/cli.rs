@@ -85,21 +85,19 @@ fn a_file_and_a_message_are_delivered_and_an_existing_file_is_not_replaced() {
     assert_eq!((ended.code, &ended.last()["ok"]), (Some(0), &json!(true)), "{}", ended.err);
 }
 
-#[test]
-fn a_transfer_whose_sender_was_killed_resumes() {
+/// Sends a large file, stops the sender in the middle, and sends it again.
+fn resumes_after(stop: impl FnOnce(process::Process)) {
     const SIZE: u64 = 300 << 20;
     let place = Place::new();
     let (_serve, ticket) = place.serve();
     let (mut join, peer) = place.join(&ticket, &[]);
-    // A sparse file with something in it: it costs no disk, and still has a hash.
-    let file = File::create(place.path("big.bin")).unwrap();
-    file.set_len(SIZE).unwrap();
-    drop(file);
+    // A sparse file costs no disk, and still has a hash.
+    File::create(place.path("big.bin")).unwrap().set_len(SIZE).unwrap();
 
     let part = place.path("inbox/big.bin.gimlet-part");
     let sender = place.start(&send(&ticket, &peer, &["big.bin"]));
     wait_until("a part of the file", || fs::metadata(&part).is_ok_and(|part| part.len() > 4 << 20));
-    sender.kill();
+    stop(sender);
     let kept = fs::metadata(&part).expect("the part is kept").len();
     assert!(kept < SIZE, "it was faster than we");
 
@@ -107,11 +105,27 @@ fn a_transfer_whose_sender_was_killed_resumes() {
     assert_eq!(sent.code, Some(0), "{}\n{}", sent.out, sent.err);
     let resumed_at = sent.event("sent")["resumed_at"].as_u64().unwrap();
     assert!(resumed_at >= kept, "resumed at {resumed_at}, and {kept} bytes were there");
+    let failed = join.event("transfer_failed");
+    assert!(text(&failed, "cause").contains("sending again resumes"), "{failed}");
     let received = join.event("received");
     assert_eq!(received["resumed_at"], json!(resumed_at));
     assert_eq!(fs::metadata(place.path("inbox/big.bin")).unwrap().len(), SIZE);
     assert_eq!(sent.event("sent")["sha256"], received["sha256"]);
     assert_eq!(names(&place.path("inbox")), ["big.bin"]);
+}
+
+#[test]
+fn a_transfer_whose_sender_was_killed_resumes() {
+    resumes_after(process::Process::kill);
+}
+
+#[test]
+fn a_transfer_whose_sender_was_interrupted_resumes() {
+    resumes_after(|sender| {
+        let ended = sender.terminate();
+        assert_eq!((ended.code, ended.last()), (Some(1), json!({ "event": "done", "ok": false })));
+        assert!(text(&ended.event("error"), "remedy").contains("resumes"), "{}", ended.out);
+    });
 }
 
 #[test]

@@ -120,7 +120,7 @@ async fn next(sender: &mut Sender, incoming: &mut ReceiveHalf<Node>) -> Result<S
             return Ok(event);
         }
         let chunk = incoming.read(READ_MAX).await?;
-        sender.hear(chunk.ok_or(Breach::CutOff)?);
+        sender.hear(chunk.ok_or_else(Fault::ended_early)?);
     }
 }
 
@@ -201,6 +201,6 @@ async fn next_note(inbox: &mut Inbox, incoming: &mut ReceiveHalf<Node>) -> Resul
         if let Some(note) = inbox.note()? {
             return Ok(note);
         }
-        inbox.push(incoming.read(READ_MAX).await?.ok_or(Breach::CutOff)?);
+        inbox.push(incoming.read(READ_MAX).await?.ok_or_else(Fault::ended_early)?);
     }
 }

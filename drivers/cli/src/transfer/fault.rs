@@ -36,6 +36,11 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// The peer stopped before the end: it was interrupted, or had a failure of its own.
+    pub(crate) fn ended_early() -> Self {
+        Fault::Lost("the peer stopped before the end".into())
+    }
+
     /// The failure that a command ends with, about the file or message called `what`.
     pub(crate) fn failure(&self, what: &str) -> Failure {
         let exit = match self {

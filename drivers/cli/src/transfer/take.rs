@@ -146,7 +146,8 @@ impl Conversation {
             }
             match self.incoming.read(READ_MAX).await? {
                 Some(chunk) => self.receiver.hear(chunk),
-                None => return Ok(self.receiver.end().map(|()| None)?),
+                None if self.receiver.end().is_ok() => return Ok(None),
+                None => return Err(Fault::ended_early()),
             }
         }
     }
