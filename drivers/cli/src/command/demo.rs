@@ -11,6 +11,7 @@ use gimlet_machine::PeerId;
 use gimlet_node::{Allow, Node, Ticket};
 use gimlet_tokio::Connection;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::join::Host;
 use crate::cli::parse_bytes;
@@ -22,7 +23,7 @@ use crate::node::{self, Running, Start};
 use crate::report::Report;
 use crate::sockets;
 use crate::transfer::deliver::{self, Delivered};
-use crate::transfer::pace::Pace;
+use crate::transfer::pace::{Pace, STALL_MAX};
 use crate::transfer::part::Folder;
 use crate::transfer::source::Source;
 use crate::transfer::take::{Taken, TakenFile, Welcome};
@@ -140,7 +141,7 @@ async fn meet(
     let begun = Instant::now();
     let to_bob = node::reach(&alice.node, bob.id, CONNECT_MAX).await?;
     let connect_ms = millis(begun.elapsed());
-    let arrived = tokio::time::timeout(CONNECT_MAX, bob.node.accept()).await;
+    let arrived = timeout(CONNECT_MAX, bob.node.accept()).await;
     let to_alice = arrived
         .map_err(|_| Failure::new(Exit::Unreachable, "bob does not know that alice is connected"))?
         .map_err(|stopped| Failure::new(Exit::Failed, stopped))?;
@@ -191,16 +192,18 @@ async fn meet(
 
 /// One side sends a message, the other has to have received exactly that.
 async fn say(from: &Connection<Node>, to: &Connection<Node>, host: &Host, text: &str) -> Result<(), Failure> {
-    let listening = async {
-        let stream = to.accept_stream().await.ok()?;
-        host.take(stream, to.peer()).await
-    };
-    let (sent, heard) = tokio::join!(deliver::message(from, text), listening);
+    let (sent, heard) = tokio::join!(deliver::message(from, text), take_next(to, host));
     sent.map_err(|fault| fault.failure("the message"))?;
     match heard {
         Some(Taken::Message(heard)) if heard == text => Ok(()),
         _ => Err(Failure::new(Exit::Transfer, "the message did not arrive as it was sent")),
     }
+}
+
+/// Takes the next stream that the peer opens; `None` if there is none, or it did not end well.
+async fn take_next(from: &Connection<Node>, host: &Host) -> Option<Taken> {
+    let stream = timeout(STALL_MAX, from.accept_stream()).await.ok()?.ok()?;
+    host.take(stream, from.peer()).await
 }
 
 async fn transfer(
@@ -215,12 +218,8 @@ async fn transfer(
     let (name, peer) = (offer.name.clone(), from.peer().to_string());
     report.say_of(Some(who), &Line::Sending { to: peer.clone(), name: name.clone(), bytes: size });
     let pace = Arc::new(Pace::default());
-    let receiving = async {
-        let stream = to.accept_stream().await.ok()?;
-        host.take(stream, to.peer()).await
-    };
     let begun = Instant::now();
-    let (sent, taken) = tokio::join!(deliver::file(from, source, offer, &pace), receiving);
+    let (sent, taken) = tokio::join!(deliver::file(from, source, offer, &pace), take_next(to, host));
     let took = begun.elapsed();
     let delivered = sent.map_err(|fault| fault.failure("the transfer"))?;
     let Some(Taken::File(stored)) = taken else {

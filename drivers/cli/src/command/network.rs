@@ -21,6 +21,9 @@ use crate::report::Report;
 /// 0.5, 1.5 and 3.5 s and gives up after 5.5 s.
 const PATIENCE: (Duration, u32, u32) = (Duration::from_millis(500), 4, 4);
 
+/// How long the name of a server may take.
+const LOOK_UP_MAX: Duration = Duration::from_secs(10);
+
 /// Servers asked at most; the STUN client's own limit on requests is higher.
 const SERVERS_MAX: usize = 16;
 
@@ -105,7 +108,9 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
 
 /// A server's address; IPv4 first, because that is where NATs are.
 async fn resolve(name: &str) -> io::Result<SocketAddr> {
-    let mut found: Vec<SocketAddr> = tokio::net::lookup_host(name).await?.collect();
+    let looked_up = tokio::time::timeout(LOOK_UP_MAX, tokio::net::lookup_host(name)).await;
+    let mut found: Vec<SocketAddr> =
+        looked_up.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.collect();
     found.sort_by_key(SocketAddr::is_ipv6);
     found.first().copied().ok_or_else(|| io::ErrorKind::NotFound.into())
 }

@@ -49,20 +49,19 @@ pub(crate) async fn file(
     offer: Offer,
     pace: &Arc<Pace>,
 ) -> Result<Delivered, Fault> {
-    let (sender, receiver) = connection.open(Direction::Bidirectional).await?.split();
     tokio::select! {
-        delivered = converse(sender, receiver, source, offer, pace) => delivered,
+        delivered = converse(connection, source, offer, pace) => delivered,
         () = pace.stalled() => Err(Fault::Stalled),
     }
 }
 
 async fn converse(
-    mut outgoing: SendHalf<Node>,
-    mut incoming: ReceiveHalf<Node>,
+    connection: &Connection<Node>,
     source: Source,
     offer: Offer,
     pace: &Arc<Pace>,
 ) -> Result<Delivered, Fault> {
+    let (mut outgoing, mut incoming) = connection.open(Direction::Bidirectional).await?.split();
     let size = offer.size;
     let (mut sender, opening) = Sender::offer(offer);
     outgoing.write_all(&opening).await?;
@@ -163,11 +162,8 @@ fn read_blocks(
 
 /// Sends one text and waits until the receiver has shown it.
 pub(crate) async fn message(connection: &Connection<Node>, text: &str) -> Result<(), Fault> {
-    let (mut outgoing, mut incoming) = connection.open(Direction::Bidirectional).await?.split();
     let talk = async {
-        outgoing.write_all(&note::write(&Opening::new(Purpose::Message))).await?;
-        let mut inbox = Inbox::default();
-        agreed(&mut inbox, &mut incoming).await?;
+        let (mut outgoing, mut incoming, mut inbox) = open(connection, Purpose::Message).await?;
         outgoing.write_all(text.as_bytes()).await?;
         outgoing.finish().await?;
         match note::read(&next_note(&mut inbox, &mut incoming).await?)? {
@@ -182,16 +178,19 @@ pub(crate) async fn message(connection: &Connection<Node>, text: &str) -> Result
 pub(crate) async fn pipe(
     connection: &Connection<Node>,
 ) -> Result<(SendHalf<Node>, ReceiveHalf<Node>, Inbox), Fault> {
-    let (mut outgoing, mut incoming) = connection.open(Direction::Bidirectional).await?.split();
-    outgoing.write_all(&note::write(&Opening::new(Purpose::Pipe))).await?;
-    let mut inbox = Inbox::default();
-    timeout(STALL_MAX, agreed(&mut inbox, &mut incoming)).await.unwrap_or(Err(Fault::Stalled))?;
-    Ok((outgoing, incoming, inbox))
+    timeout(STALL_MAX, open(connection, Purpose::Pipe)).await.unwrap_or(Err(Fault::Stalled))
 }
 
-async fn agreed(inbox: &mut Inbox, incoming: &mut ReceiveHalf<Node>) -> Result<(), Fault> {
-    match note::read(&next_note(inbox, incoming).await?)? {
-        Reply::Ready(_) => Ok(()),
+/// Opens a stream for bytes, and waits until the peer wants them.
+async fn open(
+    connection: &Connection<Node>,
+    purpose: Purpose,
+) -> Result<(SendHalf<Node>, ReceiveHalf<Node>, Inbox), Fault> {
+    let (mut outgoing, mut incoming) = connection.open(Direction::Bidirectional).await?.split();
+    outgoing.write_all(&note::write(&Opening::new(purpose))).await?;
+    let mut inbox = Inbox::default();
+    match note::read(&next_note(&mut inbox, &mut incoming).await?)? {
+        Reply::Ready(_) => Ok((outgoing, incoming, inbox)),
         Reply::Refused(refusal) => Err(Fault::Refused(refusal)),
     }
 }
