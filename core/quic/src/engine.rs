@@ -35,6 +35,8 @@ pub(crate) struct Engine {
     pub(crate) cids: CidKey,
     pub(crate) undecryptable: Failures,
     transport: Arc<TransportConfig>,
+    /// The owner's limit on unacknowledged bytes of a connection.
+    pub(crate) send_window_max: u64,
     /// For strangers: any identity.
     server: ServerConfig,
     rng: Rng,
@@ -74,7 +76,9 @@ impl Engine {
             .validation_token_config(tokens)
             .time_source(Arc::new(clock.wall()));
         let quic = Endpoint::new(Arc::new(endpoint), Some(Arc::new(server.clone())), true, None);
-        Ok(Self { quic, tls, clock, cids, undecryptable, transport, server, rng: rng.fork("dial") })
+        let send_window_max = u64::from(config.transport.send_window);
+        let rng = rng.fork("dial");
+        Ok(Self { quic, tls, clock, cids, undecryptable, transport, send_window_max, server, rng })
     }
 
     /// A connection as the TLS client, to `peer` and nobody else.
