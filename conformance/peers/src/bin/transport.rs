@@ -1,6 +1,8 @@
 //! Bytes and messages over loopback: our tokio and mio drivers beside plain quinn, in one run.
 //!
-//! `cargo run --release -p gimlet-peers --bin transport [bulk|messages|ping] [ROUNDS]`
+//! `cargo run --release -p gimlet-peers --bin transport [bulk|messages|ping] [ROUNDS] [ROW]`
+//!
+//! `ROW` is part of a row's name: only such rows are run, for a profiler.
 //!
 //! Every row has two endpoints in one process, mutually authenticated where ours are, on two threads.
 //! The rows of one round follow each other at once; what is printed is the median of the rounds.
@@ -84,6 +86,8 @@ fn main() {
 }
 
 fn table(rows: &[Row], amount: u64, rounds: usize, show: impl Fn(f64, Sample) -> String) {
+    let wanted = std::env::args().nth(3).unwrap_or_default();
+    let rows: Vec<&Row> = rows.iter().filter(|(name, _)| name.contains(&wanted)).collect();
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); rows.len()];
     for _ in 0..rounds {
         for ((_, run), samples) in rows.iter().zip(&mut samples) {
