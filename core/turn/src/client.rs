@@ -119,7 +119,8 @@ gimlet_machine::counters! {
         unknown_transaction,
         /// Answers our request with no signature, a weaker or a wrong one (RFC 8489 §9.2.5).
         unauthentic,
-        /// ChannelData with a number that is not bound, or shorter than it says (RFC 8656 §12.6).
+        /// ChannelData with a number that is not bound, or shorter than it says (RFC 8656 §12.6). Left to
+        /// others, because QUIC from the server's host looks like it.
         unknown_channel,
         /// Data from a peer that was not permitted (RFC 8656 §11.4).
         unpermitted,

@@ -157,6 +157,9 @@ pub enum ServerEvent {
         id: RelayId,
         /// Bind it to an address of this family.
         family: AddressFamily,
+        /// Clients must be told an even port (RFC 8656 §7.2, EVEN-PORT): a socket with an odd one is
+        /// refused.
+        even: bool,
     },
     /// Close the socket. Also said for one that opened too late.
     CloseRelay {

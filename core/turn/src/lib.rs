@@ -25,8 +25,9 @@
 //! * **TCP to peers** (RFC 6062): it carries datagrams, and QUIC makes streams of them.
 //! * **Streams on the server's side** (§2.1, TCP and TLS from clients): clients reach this server over
 //!   UDP. The client can use a stream, because the networks that need one have other servers too.
-//! * **DONT-FRAGMENT** (§14), **EVEN-PORT and RESERVATION-TOKEN** (§7.2): the server answers 420. A machine
-//!   cannot set a bit in an IP header, and the pairs of ports were for RTP before it could share one.
+//! * **DONT-FRAGMENT** (§14): the server answers 420. A machine cannot set a bit in an IP header.
+//! * **Reserved ports** (§7.2, EVEN-PORT with its bit set, RESERVATION-TOKEN): the server answers 508. Pairs
+//!   of ports were for RTP before it could share one. An even port alone it gives.
 //! * **ICMP to clients** (§11.5): sockets do not tell a server what happened to its datagrams. The
 //!   client understands them.
 //! * **DSCP, TTL and fragments carried over** (§14): paths carry the congestion mark alone, from peer to

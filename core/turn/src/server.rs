@@ -145,7 +145,8 @@ gimlet_machine::counters! {
         unanswerable,
         /// Send indications and ChannelData from a flow without an allocation.
         no_allocation,
-        /// ChannelData with a number that is not bound, or shorter than it says.
+        /// ChannelData with a number that is not bound, or shorter than it says: left to others, because
+        /// QUIC on the same flow looks like it.
         unknown_channel,
         /// Data to or from a peer without a permission.
         unpermitted,
@@ -211,15 +212,15 @@ impl Server {
     }
 
     /// The socket that [`ServerEvent::OpenRelay`] asked for is open at `local`, as paths will name
-    /// it; clients are told `public`, which differs behind a one-to-one NAT.
+    /// it; clients are told `public`, which differs behind a one-to-one NAT. A socket that nobody waits
+    /// for, or not like this (another family, an odd port, an address that is taken), is to be closed.
     pub fn relay_opened(&mut self, now: Instant, id: RelayId, local: SocketAddr, public: SocketAddr) {
-        let family = AddressFamily::of(public);
-        let taken = self.relays.contains(&local) || family != id.family;
-        let allocation = self.allocations.get_mut(id.allocation).filter(|_| !taken);
-        let Some(leg) = allocation.and_then(|allocation| allocation.opening(id.family)) else {
-            self.counters.stale_relay += 1;
+        let taken = self.relays.contains(&local) || AddressFamily::of(public) != id.family;
+        let allocation = self.allocations.get_mut(id.allocation);
+        let odd = allocation.as_ref().is_some_and(|it| it.even && !public.port().is_multiple_of(2));
+        let Some(leg) = allocation.filter(|_| !taken && !odd).and_then(|it| it.opening(id.family)) else {
             self.tell(ServerEvent::CloseRelay { id, local });
-            return;
+            return self.relay_failed(now, id);
         };
         *leg = Leg::Open { local, public };
         self.relays.insert(local, id.allocation);

@@ -84,8 +84,10 @@ impl Client {
         let parsed = ChannelData::parse(bytes);
         let peer = parsed.and_then(|channel| self.peer_of(now, channel.number));
         let (Some(channel), Some(peer)) = (parsed, peer) else {
+            // The server's host may speak QUIC on this flow, which begins with the same bits
+            // (RFC 9443 §2).
             self.counters.unknown_channel += 1;
-            return Heard::Done;
+            return Heard::NotMine;
         };
         Heard::From { peer, range: CHANNEL_HEADER_LEN..CHANNEL_HEADER_LEN + channel.data.len() }
     }

@@ -23,6 +23,8 @@ pub(crate) struct Allocation {
     pub(super) expires: Instant,
     pub(super) v4: Leg,
     pub(super) v6: Leg,
+    /// The client wants even ports.
+    pub(super) even: bool,
     /// Sorted by address.
     permissions: Vec<(IpAddr, Instant)>,
     /// Sorted by number.
@@ -59,6 +61,7 @@ impl Allocation {
         lifetime: Duration,
         expires: Instant,
         (v4, v6): (Leg, Leg),
+        even: bool,
     ) -> Self {
         Self {
             client,
@@ -69,6 +72,7 @@ impl Allocation {
             expires,
             v4,
             v6,
+            even,
             permissions: Vec::new(),
             channels: Vec::new(),
             relayed: (0, 0),

@@ -20,9 +20,9 @@ const UNKNOWN_MAX: usize = 8;
 /// and UDP headers this is about doubling, which is not worth a forger's while.
 pub(super) const CHALLENGE_GROWTH_MAX: usize = 64;
 
-/// What this server acts on. DONT-FRAGMENT, EVEN-PORT and RESERVATION-TOKEN are refused with 420: a
-/// machine cannot set the bit, and ports come from the owner one by one (RFC 8656 §7.2 allows it).
-const UNDERSTOOD: [u16; 11] = [
+/// What this server acts on. DONT-FRAGMENT is refused with 420: a machine cannot set the bit
+/// (RFC 8656 §7.2 allows it).
+const UNDERSTOOD: [u16; 13] = [
     attribute::USERNAME,
     attribute::USERHASH,
     attribute::REALM,
@@ -31,6 +31,8 @@ const UNDERSTOOD: [u16; 11] = [
     attribute::REQUESTED_TRANSPORT,
     attribute::REQUESTED_ADDRESS_FAMILY,
     attribute::LIFETIME,
+    attribute::EVEN_PORT,
+    attribute::RESERVATION_TOKEN,
     attribute::CHANNEL_NUMBER,
     attribute::XOR_PEER_ADDRESS,
     attribute::DATA,

@@ -52,18 +52,20 @@ impl Server {
             Some(UDP) => {}
             Some(_) => return Err(error_code::UNSUPPORTED_TRANSPORT_PROTOCOL),
         }
+        let even = even_port(request)?;
         let legs = self.legs(request)?;
         self.admit(path, signer)?;
         let lifetime = self.lifetime(request);
         let expires = now + OPEN_WAIT;
         let transaction = request.transaction_id();
-        let allocation = Allocation::new(path, signer.clone(), transaction, lifetime, expires, legs);
+        let allocation = Allocation::new(path, signer.clone(), transaction, lifetime, expires, legs, even);
         let id = self.allocations.insert(allocation);
         self.clients.insert(path, id);
         self.timers.set(Expiry(id), expires);
         for (family, leg) in [(AddressFamily::V4, legs.0), (AddressFamily::V6, legs.1)] {
             if leg == Leg::Opening {
-                self.tell(ServerEvent::OpenRelay { id: RelayId { allocation: id, family }, family });
+                let id = RelayId { allocation: id, family };
+                self.tell(ServerEvent::OpenRelay { id, family, even });
             }
         }
         Ok(())
@@ -291,5 +293,20 @@ impl Server {
             return Err(error_code::PEER_ADDRESS_FAMILY_MISMATCH);
         }
         if self.config.peers.admits_ip(peer.ip()) { Ok(()) } else { Err(error_code::FORBIDDEN) }
+    }
+}
+
+/// Whether the port has to be even (RFC 8656 §7.2). This server reserves no second port, so that a
+/// request to do so cannot be met, and no token can be one that it gave.
+fn even_port(request: &Message<'_>) -> Result<bool, u16> {
+    let token = request.attribute(attribute::RESERVATION_TOKEN).is_some();
+    let family = request.attribute(attribute::REQUESTED_ADDRESS_FAMILY).is_some();
+    let even = request.attribute(attribute::EVEN_PORT).is_some();
+    match (token, request.even_port()) {
+        (true, _) if even || family => Err(error_code::BAD_REQUEST),
+        (true, _) | (false, Some(true)) => Err(error_code::INSUFFICIENT_CAPACITY),
+        (false, Some(false)) => Ok(true),
+        (false, None) if even => Err(error_code::BAD_REQUEST),
+        (false, None) => Ok(false),
     }
 }

@@ -36,8 +36,9 @@ impl Server {
         let allocation = self.allocations.get(id);
         let peer = channel.zip(allocation).and_then(|(channel, it)| it.peer_of(now, channel.number));
         let (Some(channel), Some(peer)) = (channel, peer) else {
+            // A client's QUIC to this host begins with the same bits (RFC 9443 §2).
             self.counters.unknown_channel += 1;
-            return Verdict::Consumed;
+            return Verdict::NotMine;
         };
         let range = CHANNEL_HEADER_LEN..CHANNEL_HEADER_LEN + channel.data.len();
         self.pass(id, peer, range)

@@ -25,8 +25,7 @@ fn channel_data(number: u16, data: &[u8]) -> Vec<u8> {
 fn passed(server: &mut Server, now: Instant, mut bytes: Vec<u8>) -> Option<(FourTuple, Vec<u8>)> {
     match server.handle_input(now, Input::new(path(), &mut bytes)) {
         Verdict::Pass { path, range } => Some((path, bytes[range].to_vec())),
-        Verdict::Consumed => None,
-        Verdict::NotMine => panic!("a client's data is ours"),
+        Verdict::Consumed | Verdict::NotMine => None,
     }
 }
 

@@ -10,7 +10,7 @@ fn a_user_gets_a_relayed_address_from_the_owners_socket() {
     play.hears(path(), &request);
     let mut id = None;
     play.tells(|event| {
-        let ServerEvent::OpenRelay { id: asked, family } = event else { return false };
+        let ServerEvent::OpenRelay { id: asked, family, even: false } = event else { return false };
         id = Some(*asked);
         *family == AddressFamily::V4
     });
@@ -161,8 +161,8 @@ fn an_allocate_that_asks_for_what_is_not_there_hears_which_part() {
     assert_eq!(ask(|writer| writer), Some(400));
     assert_eq!(ask(|writer| writer.requested_transport(6)), Some(442));
     assert_eq!(ask(|writer| writer.requested_transport(17).dont_fragment()), Some(420));
-    assert_eq!(ask(|writer| writer.requested_transport(17).even_port(true)), Some(420));
-    assert_eq!(ask(|writer| writer.requested_transport(17).reservation_token(&[0; 8])), Some(420));
+    assert_eq!(ask(|writer| writer.requested_transport(17).even_port(true)), Some(508));
+    assert_eq!(ask(|writer| writer.requested_transport(17).reservation_token(&[0; 8])), Some(508));
     assert_eq!(
         ask(|writer| writer.requested_transport(17).requested_address_family(AddressFamily::V6)),
         Some(440)
@@ -184,7 +184,11 @@ fn an_allocate_that_asks_for_what_is_not_there_hears_which_part() {
         }),
         Some(400)
     );
-    assert_eq!(play.machine().inner().counters().refused, 9);
+    assert_eq!(
+        ask(|writer| writer.requested_transport(17).reservation_token(&[0; 8]).even_port(false)),
+        Some(400)
+    );
+    assert_eq!(play.machine().inner().counters().refused, 10);
 }
 
 #[test]
@@ -425,4 +429,29 @@ fn methods_and_classes_that_are_not_turns_are_left_to_others() {
         ..ServerCounters::default()
     };
     assert_eq!(*play.quiet().machine().inner().counters(), expected);
+}
+
+#[test]
+fn an_even_port_is_asked_of_the_owner_and_an_odd_one_is_refused() {
+    for (port, expected) in [(50_000, None), (50_001, Some(508))] {
+        let mut play = server(config());
+        let mut guest = Guest::new(&mut play, path(), alice());
+        let request = guest.request(Method::ALLOCATE, |it| it.requested_transport(17).even_port(false));
+        play.hears(path(), &request);
+        let local = SocketAddr::new(relay().ip(), port);
+        let mut asked = None;
+        play.tells(|event| {
+            let ServerEvent::OpenRelay { id, even: true, .. } = event else { return false };
+            asked = Some(*id);
+            true
+        });
+        let id = asked.unwrap();
+        run(&mut play, |server, now| server.relay_opened(now, id, local, local));
+        assert_eq!(guest.hears(&mut play), expected);
+        match expected {
+            None => play.tells(|event| matches!(event, ServerEvent::Allocated { .. })),
+            Some(_) => play.tells(|event| *event == ServerEvent::CloseRelay { id, local }),
+        };
+        play.quiet();
+    }
 }
