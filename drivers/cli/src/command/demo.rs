@@ -155,27 +155,18 @@ async fn meet(
     }
 
     let folder = Folder::open(folder).map_err(|error| Failure::file("use", folder, &error))?;
-    let hosts = [
+    let host = |folder, who| {
         Host::new(
-            Welcome { folder: None, size_max: 0, messages: true, pipes: Welcome::no_pipes() },
+            Welcome { folder, size_max: u64::MAX, messages: true, pipes: Welcome::no_pipes() },
             report,
-            Some(alice.name),
-        ),
-        Host::new(
-            Welcome { folder: Some(folder), size_max: u64::MAX, messages: false, pipes: Welcome::no_pipes() },
-            report,
-            Some(bob.name),
-        ),
-    ];
-    let listener = Host::new(
-        Welcome { folder: None, size_max: 0, messages: true, pipes: Welcome::no_pipes() },
-        report,
-        Some(bob.name),
-    );
-    say(&to_bob, &to_alice, &listener, "hello, bob").await?;
-    say(&to_alice, &to_bob, &hosts[0], "hello, alice").await?;
+            Some(who),
+        )
+    };
+    let (at_alice, at_bob) = (host(None, alice.name), host(Some(folder), bob.name));
+    say(&to_bob, &to_alice, &at_bob, "hello, bob").await?;
+    say(&to_alice, &to_bob, &at_alice, "hello, alice").await?;
     let (delivered, stored, took) =
-        transfer(&to_bob, &to_alice, &hosts[1], args.size, alice.name, report).await?;
+        transfer(&to_bob, &to_alice, &at_bob, args.size, alice.name, report).await?;
     if stored.sha256 != delivered.sha256 || hash_of(&stored.path).await? != delivered.sha256 {
         return Err(Failure::new(Exit::Transfer, "the stored file does not have the hash of what was sent"));
     }

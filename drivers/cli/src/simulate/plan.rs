@@ -1,7 +1,6 @@
 //! What is simulated: a seed, two NATs, and what the lines do.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use gimlet_machine::{Instant, PeerId};
@@ -63,7 +62,7 @@ impl Plan {
             let dice = |label: &str| world.rng(label, nth as u64);
             let identity = Identity::from_secret(dice("identity").bytes());
             ids[nth] = identity.peer_id();
-            let provider = Arc::clone(&seeded_provider(dice("tls")));
+            let provider = seeded_provider(dice("tls"));
             let local = vec![addresses[nth]];
             let mut config = Config::new(identity, dice("node").bytes(), local, origin, UNIX_TIME, provider);
             config.public = nth == 0;
