@@ -9,11 +9,11 @@ use gimlet_machine::{FourTuple, Id, Instant, Machine, Path, PeerId};
 use gimlet_quic::PathMtu;
 
 use crate::error::{ConnectError, Error, LostCause};
-use crate::event::{Event, Progress};
+use crate::event::{Event, Progress, Via};
 use crate::gather::can_reach;
 use crate::node::Node;
 use crate::peer::{Attempt, Ice, Peer};
-use crate::state::{AttemptState, AttemptStep};
+use crate::state::{AttemptState, AttemptStep, LinkState};
 use crate::ticket::{Ticket, TicketError};
 use crate::timer::Timer;
 
@@ -26,6 +26,11 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// ICE agents at once; beyond, connecting is refused until one ends.
 pub const ICE_AGENTS_MAX: usize = 256;
+
+/// Attempts at once that peers began and we answer, each with an ICE agent that checks addresses of
+/// the peer's choice; beyond, offers are refused, and counted. What is left of [`ICE_AGENTS_MAX`] is
+/// for our own attempts and for links.
+pub const ANSWERS_MAX: usize = 64;
 
 impl Node {
     /// Learns where a public node listens and keeps a connection to it from here on.
@@ -46,7 +51,7 @@ impl Node {
 
     /// The verb behind [`gimlet_machine::Session::connect`].
     pub(crate) fn connect_to(&mut self, now: Instant, peer: PeerId) -> Result<(), Error> {
-        if self.closing {
+        if self.closing.node {
             return Err(Error::Closing);
         }
         if peer == self.peer_id() {
@@ -54,6 +59,10 @@ impl Node {
         }
         let entry = self.peer_entry(peer)?;
         entry.wanted = true;
+        if entry.link.as_ref().is_some_and(|link| link.state() == LinkState::AwaitDelivery) {
+            // The close goes on; when it is done, the peer is missed at once.
+            entry.failures = 0;
+        }
         if entry.link.is_none() && entry.attempt.is_none() {
             entry.failures = 0;
             entry.ended = None;
@@ -68,7 +77,7 @@ impl Node {
     pub(crate) fn peer_entry(&mut self, peer: PeerId) -> Result<&mut Peer, Error> {
         if !self.peers.contains_key(&peer) {
             if self.peers.len() >= self.config.limits.peers_max {
-                self.peers.retain(|_, peer| !peer.is_idle());
+                self.forget_idle_peers();
             }
             if self.peers.len() >= self.config.limits.peers_max {
                 self.counters.peers_over_limit += 1;
@@ -76,6 +85,26 @@ impl Node {
             }
         }
         Ok(self.peers.entry(peer).or_insert_with(Peer::new))
+    }
+
+    /// Forgets peers that nobody is interested in: those that left nothing behind or else, if that makes
+    /// no room, those that left streams which nobody has accepted.
+    fn forget_idle_peers(&mut self) {
+        let before = self.peers.len();
+        self.peers.retain(|_, peer| !peer.is_idle() || !peer.unaccepted.is_empty());
+        if self.peers.len() < before {
+            return;
+        }
+        let streams = &mut self.streams;
+        let mut forgotten = 0;
+        self.peers.retain(|_, peer| {
+            let idle = peer.is_idle();
+            if idle {
+                forgotten += peer.unaccepted.iter().filter(|stream| streams.remove(**stream)).count();
+            }
+            !idle
+        });
+        self.counters.ended_streams_forgotten += forgotten as u64;
     }
 
     pub(crate) fn start_attempt(&mut self, now: Instant, peer: PeerId) {
@@ -122,7 +151,9 @@ impl Node {
         if self.children.ice.len() >= ICE_AGENTS_MAX {
             return None;
         }
-        let rng = self.rng.fork_nth("ice", attempt ^ u64::from(role == Role::Controlled));
+        // Not from the attempt's number: the peer chose that, and two peers must not share a password.
+        let nth = self.rng.u64();
+        let rng = self.rng.fork_nth("ice", nth);
         let config = gimlet_ice::Config { role, ..gimlet_ice::Config::default() };
         let mut agent = Agent::new(now, rng, config);
         for local in self.config.local_addresses.clone() {
@@ -136,22 +167,22 @@ impl Node {
         Some(id)
     }
 
-    /// Gives the agent what STUN servers told us; returns what is new to it, as candidate lines.
+    /// Gives the agent what STUN servers told us; returns what is new to it, as candidate lines. The
+    /// agent has the last word on priorities (RFC 8445 §5.1.2.1).
     pub(crate) fn add_reflexive(&mut self, now: Instant, id: Id<Ice>) -> Vec<String> {
         let known: Vec<_> = self.children.gathering.mapped().collect();
         let Some(ice) = self.children.ice.get_mut(id) else { return Vec::new() };
-        let mut lines = Vec::new();
+        let before: Vec<SocketAddr> = ice.agent.local_candidates().map(|known| known.address).collect();
         for (base, server, mapped) in known {
             if mapped == base || self.config.local_addresses.contains(&mapped) || !ice.told.insert(mapped) {
                 continue;
             }
-            let candidate = Candidate::server_reflexive(mapped, base, Some(server));
-            let line = candidate.to_string();
-            if ice.agent.add_local_candidate(now, candidate).is_ok() {
-                lines.push(line);
-            }
+            // Too many, or too late for this agent: it does without.
+            let _ =
+                ice.agent.add_local_candidate(now, Candidate::server_reflexive(mapped, base, Some(server)));
         }
-        lines
+        let new = ice.agent.local_candidates().filter(|known| !before.contains(&known.address));
+        new.map(ToString::to_string).collect()
     }
 
     /// ICE found a path: QUIC may use it.
@@ -213,32 +244,44 @@ impl Node {
     }
 
     /// Ends the attempt towards `peer` without a connection. A wanted peer with a known address is
-    /// tried again later; so is one that had been connected before.
+    /// tried again later; so is one that had been connected before. If a link stands, nothing is lost.
     pub(crate) fn fail(&mut self, now: Instant, peer: PeerId, cause: ConnectError) {
+        let attempt = self.take_attempt(peer);
         let Some(entry) = self.peers.get_mut(&peer) else { return };
-        let attempt = entry.attempt.take();
-        entry.failures = entry.failures.saturating_add(1);
-        let was_link = matches!(entry.ended, Some(Error::Lost(_)));
-        let again = entry.wanted && !self.closing && (!entry.addresses.is_empty() || was_link);
-        if !was_link {
-            entry.ended = Some(Error::Connect(cause.clone()));
-        }
-        entry.wanted &= again;
-        let wait = entry.retry_wait(RETRY_MIN, self.config.limits.retry_max);
-        self.timers.clear(Timer::Attempt(peer));
         if let Some(mut attempt) = attempt {
+            let explains = attempt.ours || entry.wanted;
             let ice = attempt.ice.take().and_then(|id| self.children.ice.remove(id));
-            if let (Some(mut ice), Some(entry)) = (ice, self.peers.get_mut(&peer)) {
+            if let Some(mut ice) = ice.filter(|_| explains) {
                 ice.agent.close(now);
                 entry.last_agent = Some(Box::new(ice.agent));
             }
             self.drop_attempt(now, &attempt);
         }
+        let Some(entry) = self.peers.get_mut(&peer).filter(|entry| entry.link.is_none()) else { return };
+        entry.failures = entry.failures.saturating_add(1);
+        let was_link = matches!(entry.ended, Some(Error::Lost(_)));
+        let again = entry.wanted && !self.closing.node && (!entry.addresses.is_empty() || was_link);
+        if !was_link {
+            entry.ended = Some(Error::Connect(cause.clone()));
+        }
+        entry.wanted &= again;
+        let wait = entry.retry_wait(RETRY_MIN, self.config.limits.retry_max);
         self.tell(Event::Failed { peer, cause });
-        if again && self.peers.get(&peer).is_some_and(|entry| entry.link.is_none()) {
+        if again {
             self.timers.set(Timer::Retry(peer), now + wait);
             self.progress(peer, Progress::RetryIn(wait));
         }
+    }
+
+    /// Takes the attempt out of its place, and its timers with it.
+    pub(crate) fn take_attempt(&mut self, peer: PeerId) -> Option<Attempt> {
+        self.clear_attempt_timers(peer);
+        self.peers.get_mut(&peer)?.attempt.take()
+    }
+
+    pub(crate) fn clear_attempt_timers(&mut self, peer: PeerId) {
+        self.timers.clear(Timer::Attempt(peer));
+        self.timers.clear(Timer::Offer(peer));
     }
 
     /// Releases what an attempt held.
@@ -262,7 +305,7 @@ impl Node {
             }
             Timer::Offer(peer) => self.offer(now, peer),
             Timer::Retry(peer) => {
-                if self.peers.get(&peer).is_some_and(|entry| entry.link.is_none()) && !self.closing {
+                if self.peers.get(&peer).is_some_and(|entry| entry.link.is_none()) && !self.closing.node {
                     self.start_attempt(now, peer);
                 }
             }
@@ -290,6 +333,20 @@ impl Node {
             .map(|(peer, _)| *peer)
             .collect();
         for peer in waiting {
+            self.offer(now, peer);
+        }
+    }
+    /// An introducer is gone, and with it what it had not delivered: offers that nobody has answered go
+    /// through another one, or wait for one. Whoever got the offer twice answers it twice.
+    pub(crate) fn on_introducer_lost(&mut self, now: Instant, via: PeerId) {
+        let mut stranded = Vec::new();
+        for (peer, entry) in &mut self.peers {
+            let attempt = entry.attempt.as_mut().filter(|attempt| attempt.via == Via::Introducer(via));
+            if attempt.is_some_and(|attempt| attempt.ours && attempt.step(AttemptStep::IntroducerLost)) {
+                stranded.push(*peer);
+            }
+        }
+        for peer in stranded {
             self.offer(now, peer);
         }
     }

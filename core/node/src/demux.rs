@@ -49,11 +49,11 @@ impl Node {
     fn demux_quic(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
         let Input { path, ecn, bytes } = input;
         let path = Path::Direct(path);
-        if !self.children.quic.is_admitted(&path) {
-            self.admit_ice_path(now, path);
-        }
+        let admitted = !self.children.quic.is_admitted(&path) && self.admit_ice_path(now, path);
         match self.children.quic.handle_input(now, Input { path, ecn, bytes }) {
             Verdict::Consumed => Verdict::Consumed,
+            // Even if this was nothing, an earlier datagram on the path may have been heard just now.
+            Verdict::NotMine | Verdict::Pass { .. } if admitted => Verdict::Consumed,
             Verdict::NotMine | Verdict::Pass { .. } => {
                 self.counters.unknown_path += 1;
                 Verdict::NotMine
@@ -62,16 +62,17 @@ impl Node {
     }
 
     /// The peer's check may have succeeded before ours: what it sends on a pair of one of our agents
-    /// belongs to that agent's connection. We answer there only once our own check has succeeded.
-    fn admit_ice_path(&mut self, now: Instant, path: Path) {
+    /// belongs to that agent's connection. We answer there only once our own check has succeeded. Says
+    /// whether there is such an agent.
+    fn admit_ice_path(&mut self, now: Instant, path: Path) -> bool {
         let owner = self
             .children
             .ice
             .iter()
             .filter_map(|(_, ice)| ice.connection.map(|connection| (connection, &ice.agent)))
             .find(|(_, agent)| agent.is_path_of_pair(&path));
-        if let Some((connection, _)) = owner {
-            self.children.quic.admit(now, connection, path);
-        }
+        let Some((connection, _)) = owner else { return false };
+        self.children.quic.admit(now, connection, path);
+        true
     }
 }

@@ -81,6 +81,9 @@ impl Description {
         if !rest.is_empty() || description.candidates.len() > DESCRIPTION_CANDIDATES_MAX {
             return Err(DescriptionError::Malformed);
         }
+        if description.credentials().validate().is_err() {
+            return Err(DescriptionError::Malformed);
+        }
         if description.from != from.0 || description.to != to.0 {
             return Err(DescriptionError::Misdirected);
         }
@@ -144,5 +147,12 @@ mod tests {
         let (a, b) = (Identity::from_secret([1; 32]).peer_id(), Identity::from_secret([2; 32]).peer_id());
         assert_eq!(Description::open(&[0; DESCRIPTION_MAX + 1], a, b), Err(DescriptionError::Malformed));
         assert_eq!(Description::open(&[0; 10], a, b), Err(DescriptionError::Malformed));
+    }
+
+    #[test]
+    fn credentials_that_ice_cannot_use_are_refused_before_anything_begins() {
+        let (a, b) = (Identity::from_secret([1; 32]), Identity::from_secret([2; 32]).peer_id());
+        let sealed = Description { pwd: "too short".into(), ..offer(&a, b) }.seal(&a);
+        assert_eq!(Description::open(&sealed, a.peer_id(), b), Err(DescriptionError::Malformed));
     }
 }

@@ -208,7 +208,7 @@ gimlet_machine::counters! {
         malformed_descriptions,
         /// Descriptions seen before, or older than one seen.
         replayed_descriptions,
-        /// Offers from peers that the policy does not admit.
+        /// Offers from peers that the policy does not admit, or while too many are being answered.
         refused_offers,
         /// Descriptions for attempts that are over.
         stale_descriptions,
@@ -222,12 +222,21 @@ gimlet_machine::counters! {
         introductions_undeliverable,
         /// Hellos that were not acceptable.
         refused_hellos,
+        /// Control messages that were not sent: the peer does not read them, or the link is closing.
+        control_dropped,
+        /// Peers that lost their place in the queue of those to accept.
+        accepts_dropped,
         /// Control messages of no known kind.
         unknown_control,
         /// Progress events dropped because nobody drained them.
         progress_dropped,
         /// State events dropped because nobody drained even the reserve.
         events_dropped,
+        /// Streams that nobody accepted, abandoned because there were too many.
+        unaccepted_streams_dropped,
+        /// Streams of ended connections forgotten before they were read to their end, because there were
+        /// too many of them or they held too much.
+        ended_streams_forgotten,
         /// Closes that gave up waiting for the peer's acknowledgements.
         closed_undelivered,
     }

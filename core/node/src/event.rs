@@ -19,7 +19,8 @@ pub enum Via {
     Introducer(PeerId),
 }
 
-/// Something happened. State events are never dropped; [`Event::Progress`] is, when nobody drains.
+/// Something happened. [`Event::Progress`] is dropped when nobody drains; there is room for all state
+/// events that one moment can bring ([`crate::STATE_EVENTS_MAX`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The peer is authenticated and has said hello; streams may be opened.

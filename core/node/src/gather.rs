@@ -4,14 +4,14 @@ use alloc::collections::BTreeMap;
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use gimlet_machine::{FourTuple, Id, Instant, PeerId};
+use gimlet_machine::{FourTuple, Id, Instant};
 use gimlet_stun::{ClientEvent, RequestId};
 
 use crate::event::Progress;
 use crate::node::Node;
 use crate::peer::Ice;
 
-/// Server-reflexive addresses remembered: per socket and server. Beyond, new ones are not asked for.
+/// Server-reflexive addresses remembered: per socket and server. Beyond, the oldest is forgotten.
 pub const REFLEXIVE_MAX: usize = 64;
 
 /// A mapping younger than this is taken as it is when a connection starts; an older one is used too,
@@ -47,10 +47,21 @@ impl Gathering {
         !self.pending.is_empty()
     }
 
+    /// Notes what a server saw; says whether that is news.
+    pub(crate) fn remember(&mut self, now: Instant, flow: FourTuple, address: SocketAddr) -> bool {
+        let known = self.mapped.insert(flow, Mapped { address, at: now });
+        if self.mapped.len() > REFLEXIVE_MAX {
+            let oldest = self.mapped.iter().min_by_key(|(_, mapped)| mapped.at).map(|(flow, _)| *flow);
+            oldest.map(|flow| self.mapped.remove(&flow));
+        }
+        known.is_none_or(|known| known.address != address)
+    }
+
     fn wants(&self, now: Instant, flow: FourTuple) -> bool {
         let fresh = self.mapped.get(&flow).is_some_and(|mapped| now.since(mapped.at) < FRESH);
         let asked = self.pending.values().any(|asked| *asked == flow);
-        !fresh && !asked && self.mapped.len() + self.pending.len() < REFLEXIVE_MAX
+        // The STUN client limits what is under way (`gimlet_stun::REQUESTS_MAX`).
+        !fresh && !asked
     }
 }
 
@@ -96,13 +107,19 @@ impl Node {
         }
     }
 
+    /// Asks nobody any more.
+    pub(crate) fn stop_gathering(&mut self) {
+        while let Some((id, _)) = self.children.gathering.pending.pop_first() {
+            self.children.stun.cancel(id);
+        }
+    }
+
     pub(crate) fn on_stun(&mut self, now: Instant, event: &ClientEvent) {
         match *event {
             ClientEvent::Answered { id, path, mapped, .. } => {
                 let gathering = &mut self.children.gathering;
                 gathering.pending.remove(&id);
-                let known = gathering.mapped.insert(path, Mapped { address: mapped, at: now });
-                if known.is_none_or(|known| known.address != mapped) {
+                if gathering.remember(now, path, mapped) {
                     self.progress(self.peer_id(), Progress::Reflexive { local: path.local, mapped });
                 }
             }
@@ -110,9 +127,8 @@ impl Node {
                 self.children.gathering.pending.remove(&id);
             }
         }
-        let agents: Vec<(Id<Ice>, PeerId)> =
-            self.children.ice.iter().map(|(id, ice)| (id, ice.peer)).collect();
-        for (ice, _) in agents {
+        let agents: Vec<Id<Ice>> = self.children.ice.iter().map(|(id, _)| id).collect();
+        for ice in agents {
             self.trickle(now, ice);
         }
     }

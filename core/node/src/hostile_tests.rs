@@ -11,15 +11,15 @@ use crate::control::{CONTROL_MESSAGE_MAX, Control};
 use crate::description::{Description, Kind};
 use crate::{Allow, Config, Error, Event, Identity, Node, Ticket};
 
-const PUBLIC: &str = "192.0.2.1:4433";
-const PEER: &str = "198.51.100.2:5000";
+pub(crate) const PUBLIC: &str = "192.0.2.1:4433";
+pub(crate) const PEER: &str = "198.51.100.2:5000";
 
 #[allow(clippy::disallowed_methods, reason = "a driver's clock starts somewhere; the node never reads it")]
 fn origin() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-fn config(secret: u8, address: &str) -> Config {
+pub(crate) fn config(secret: u8, address: &str) -> Config {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let identity = Identity::from_secret([secret; 32]);
     let unix = Duration::from_secs(1_700_000_000);
@@ -27,25 +27,25 @@ fn config(secret: u8, address: &str) -> Config {
     Config::new(identity, [secret; 32], locals, origin(), unix, provider)
 }
 
-fn node(secret: u8, address: &str, public: bool) -> Checked<Node> {
+pub(crate) fn node(secret: u8, address: &str, public: bool) -> Checked<Node> {
     let config = Config { public, ..config(secret, address) };
     Checked::new(Node::new(Instant::ZERO, config).unwrap())
 }
 
 /// A public node and a peer that is connected to it.
-struct Pair {
-    public: Checked<Node>,
-    peer: Checked<Node>,
-    wire: Shuttle<FourTuple>,
-    events: Vec<(bool, Event)>,
+pub(crate) struct Pair {
+    pub(crate) public: Checked<Node>,
+    pub(crate) peer: Checked<Node>,
+    pub(crate) wire: Shuttle<FourTuple>,
+    pub(crate) events: Vec<(bool, Event)>,
 }
 
 impl Pair {
-    fn connected() -> Self {
+    pub(crate) fn connected() -> Self {
         Self::of(node(1, PUBLIC, true), node(2, PEER, false))
     }
 
-    fn of(public: Checked<Node>, peer: Checked<Node>) -> Self {
+    pub(crate) fn of(public: Checked<Node>, peer: Checked<Node>) -> Self {
         let wire = Shuttle::new(Duration::from_millis(10), FourTuple::flipped);
         let mut pair = Self { public, peer, wire, events: Vec::new() };
         let ticket = pair.public.inner().ticket(&[PUBLIC.parse().unwrap()], u64::MAX).unwrap();
@@ -54,30 +54,30 @@ impl Pair {
         pair
     }
 
-    fn run(&mut self, millis: u64) {
+    pub(crate) fn run(&mut self, millis: u64) {
         let until = self.wire.now + Duration::from_millis(millis);
         let events = &mut self.events;
         let pair = (&mut self.public, &mut self.peer);
         self.wire.run(pair, until, |_| true, |_, public, event| events.push((public, event)));
     }
 
-    fn public_id(&self) -> PeerId {
+    pub(crate) fn public_id(&self) -> PeerId {
         self.public.inner().peer_id()
     }
 
-    fn peer_id(&self) -> PeerId {
+    pub(crate) fn peer_id(&self) -> PeerId {
         self.peer.inner().peer_id()
     }
 
     /// The public node says this on its control stream, whatever an honest node would say.
-    fn public_says(&mut self, message: &Control) {
+    pub(crate) fn public_says(&mut self, message: &Control) {
         let (now, to) = (self.wire.now, self.peer_id());
         self.public.command(now, |node| node.send_control(now, to, message));
         self.run(100);
     }
 }
 
-fn offer(from: &Identity, to: PeerId, sequence: u64) -> Description {
+pub(crate) fn offer(from: &Identity, to: PeerId, sequence: u64) -> Description {
     Description {
         kind: Kind::Offer,
         from: from.peer_id().0,
@@ -85,7 +85,7 @@ fn offer(from: &Identity, to: PeerId, sequence: u64) -> Description {
         attempt: 9,
         sequence,
         ufrag: "ufrag".into(),
-        pwd: "a password of enough length".into(),
+        pwd: "apasswordofenoughlength".into(),
         candidates: vec!["candidate:1 1 udp 2130706431 203.0.113.9 9 typ host".into()],
         end_of_candidates: true,
     }

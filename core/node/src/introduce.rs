@@ -14,12 +14,13 @@ use core::time::Duration;
 use gimlet_ice::Role;
 use gimlet_machine::{Id, Instant, PeerId};
 
+use crate::connect::ANSWERS_MAX;
 use crate::control::{Control, Unreachable};
 use crate::description::{DESCRIPTION_CANDIDATES_MAX, Description, DescriptionError, Kind};
 use crate::error::ConnectError;
 use crate::event::{Progress, Via};
 use crate::node::Node;
-use crate::peer::{Attempt, Ice, Link};
+use crate::peer::{Attempt, Ice, Link, Peer};
 use crate::state::{AttemptState, AttemptStep};
 use crate::timer::Timer;
 
@@ -118,6 +119,7 @@ impl Node {
         };
         let (to, via) = (ice.peer, ice.via);
         let description = description.seal(&self.config.identity);
+        // If the introducer does not read, the attempt ends by its timer or with the introducer.
         self.send_control(now, via, &Control::Introduce { to: to.0, description });
         count
     }
@@ -159,16 +161,19 @@ impl Node {
         } else if !within_rate {
             self.counters.introductions_over_rate += 1;
             Some(refuse(Unreachable::TooMany))
-        } else if self.peers.get(&to).is_none_or(|entry| entry.link.is_none()) {
+        } else if !self.peers.get(&to).and_then(|entry| entry.link.as_ref()).is_some_and(Link::can_be_told) {
             // A link whose hello is still on its way will do: our own hello went first.
             self.counters.introductions_undeliverable += 1;
             Some(refuse(Unreachable::NotConnected))
         } else {
             None
         };
-        match answer {
-            Some(answer) => self.send_control(now, from, &answer),
-            None => self.send_control(now, to, &Control::Introduced { from: from.0, description }),
+        let answer = answer.or_else(|| {
+            let carried = self.send_control(now, to, &Control::Introduced { from: from.0, description });
+            (!carried).then_some(refuse(Unreachable::TooMany))
+        });
+        if let Some(answer) = answer {
+            self.send_control(now, from, &answer);
         }
     }
 
@@ -181,6 +186,9 @@ impl Node {
                 return self.counters.malformed_descriptions += 1;
             }
         };
+        if description.kind == Kind::Offer && !self.takes_offers_from(from) {
+            return self.counters.refused_offers += 1;
+        }
         if !self.sequences.accept(from, description.sequence) {
             return self.counters.replayed_descriptions += 1;
         }
@@ -191,19 +199,23 @@ impl Node {
         }
     }
 
-    fn on_offer(&mut self, now: Instant, via: PeerId, from: PeerId, offer: &Description) {
+    /// Whether the policy lets `from` make offers to us.
+    fn takes_offers_from(&self, from: PeerId) -> bool {
         let asked = self.peers.get(&from).is_some_and(|entry| entry.wanted);
-        if self.closing || from == self.peer_id() || !(asked || self.config.allow.admits(from)) {
-            return self.counters.refused_offers += 1;
-        }
-        let ours = self.peer_id();
-        let Ok(entry) = self.peer_entry(from) else { return };
-        if entry.attempt.as_ref().is_some_and(|attempt| attempt.ours && attempt.number != 0 && ours < from) {
-            // Glare: our offer stands, and the peer answers it.
+        !self.closing.node && from != self.peer_id() && (asked || self.config.allow.admits(from))
+    }
+
+    fn on_offer(&mut self, now: Instant, via: PeerId, from: PeerId, offer: &Description) {
+        if self.is_repeated_offer(now, via, from, offer) || self.stands_against(now, via, from) {
             return self.counters.stale_descriptions += 1;
         }
-        if let Some(attempt) = self.peers.get_mut(&from).and_then(|entry| entry.attempt.take()) {
-            self.drop_attempt(now, &attempt);
+        let answered = |peer: &Peer| peer.attempt.as_ref().is_some_and(|attempt| !attempt.ours);
+        let others = self.peers.iter().filter(|(id, peer)| **id != from && answered(peer)).count();
+        if others >= ANSWERS_MAX {
+            return self.counters.refused_offers += 1;
+        }
+        if self.peer_entry(from).is_err() {
+            return;
         }
         self.refresh_gathering(now);
         let Some(id) = self.new_agent(now, from, (offer.attempt, via), Role::Controlled) else {
@@ -213,6 +225,10 @@ impl Node {
             self.children.ice.remove(id);
             return self.counters.peers_over_limit += 1;
         };
+        // Only when the new attempt has all it needs does the old one give way.
+        if let Some(attempt) = self.take_attempt(from) {
+            self.drop_attempt(now, &attempt);
+        }
         self.connections.insert(connection, from);
         if let Some(ice) = self.children.ice.get_mut(id) {
             ice.connection = Some(connection);
@@ -227,6 +243,48 @@ impl Node {
         self.progress(from, Progress::AnswerSent { candidates });
     }
 
+    /// An offer that we are answering already came again, through whichever introducer: our answer may
+    /// have been lost with the first one, so it is said again.
+    fn is_repeated_offer(&mut self, now: Instant, via: PeerId, from: PeerId, offer: &Description) -> bool {
+        let attempt = self.peers.get_mut(&from).and_then(|entry| entry.attempt.as_mut());
+        let Some(attempt) = attempt.filter(|attempt| !attempt.ours && attempt.number == offer.attempt) else {
+            return false;
+        };
+        let Some(id) = attempt.ice else { return false };
+        let Some(ice) = self.children.ice.get_mut(id) else { return false };
+        if ice.agent.set_remote_credentials(now, offer.credentials()).is_err() {
+            // The number is the same, the session is not: the peer was restarted.
+            return false;
+        }
+        attempt.via = Via::Introducer(via);
+        ice.via = via;
+        self.learn(now, id, offer);
+        let candidates = self.describe(now, id, Kind::Answer);
+        self.progress(from, Progress::AnswerSent { candidates });
+        true
+    }
+
+    /// Glare: two offers crossed, and ours stands if our id is the smaller one. A peer that was restarted
+    /// has not seen ours, so it is said again. Once the peer has answered, a new offer of its means that
+    /// it has given up what it answered.
+    fn stands_against(&mut self, now: Instant, via: PeerId, from: PeerId) -> bool {
+        let ours = self.peer_id();
+        let attempt = self.peers.get_mut(&from).and_then(|entry| entry.attempt.as_mut());
+        let Some(attempt) = attempt.filter(|attempt| attempt.is_unanswered_offer() && ours < from) else {
+            return false;
+        };
+        if attempt.state() == AttemptState::AwaitAnswer
+            && let Some(id) = attempt.ice
+        {
+            attempt.via = Via::Introducer(via);
+            if let Some(ice) = self.children.ice.get_mut(id) {
+                ice.via = via;
+            }
+            self.describe(now, id, Kind::Offer);
+        }
+        true
+    }
+
     fn on_answer(&mut self, now: Instant, from: PeerId, answer: &Description) {
         let attempt = self.peers.get_mut(&from).and_then(|entry| entry.attempt.as_mut());
         let attempt = attempt.filter(|attempt| attempt.ours && attempt.number == answer.attempt);
@@ -238,8 +296,11 @@ impl Node {
     }
 
     fn on_trickle(&mut self, now: Instant, from: PeerId, more: &Description) {
+        // Before the answer there is nothing to add to: the session that it belongs to is not known.
+        let attempt = self.peers.get(&from).and_then(|entry| entry.attempt.as_ref());
+        let early = attempt.is_some_and(Attempt::is_unanswered_offer);
         let known = self.children.ice.iter().find(|(_, ice)| ice.peer == from && ice.attempt == more.attempt);
-        match known.map(|(id, _)| id) {
+        match known.map(|(id, _)| id).filter(|_| !early) {
             Some(id) => {
                 self.learn(now, id, more);
             }

@@ -88,6 +88,8 @@
 
 extern crate alloc;
 
+#[cfg(test)]
+mod attempt_tests;
 mod command;
 mod config;
 mod connect;
@@ -108,13 +110,16 @@ mod sequence;
 mod session;
 mod settle;
 mod state;
+#[cfg(test)]
+mod stream_tests;
 mod streams;
 mod ticket;
 mod timer;
+mod usage;
 
 pub use command::{Command, CommandError, Outcome};
 pub use config::{Allow, Config, Limits};
-pub use connect::{ICE_AGENTS_MAX, RETRY_MIN};
+pub use connect::{ANSWERS_MAX, ICE_AGENTS_MAX, RETRY_MIN};
 pub use control::{CONTROL_MESSAGE_MAX, Unreachable};
 pub use description::{DESCRIPTION_CANDIDATES_MAX, DESCRIPTION_MAX};
 pub use error::{ConfigError, ConnectError, Error, LostCause, NodeCounters};
@@ -123,8 +128,9 @@ pub use gather::REFLEXIVE_MAX;
 pub use gimlet_ice::PairReport;
 pub use identity::Identity;
 pub use link::CONTROL_QUEUE_MAX;
-pub use node::{ACCEPT_QUEUE_MAX, EVENTS_MAX, Node};
+pub use node::{ACCEPT_QUEUE_MAX, EVENTS_MAX, Node, STATE_EVENTS_MAX};
 pub use peer::UNACCEPTED_STREAMS_MAX;
 pub use sequence::SEQUENCES_MAX;
-pub use streams::{ENDED_STREAMS_MAX, Stream};
+pub use streams::{ENDED_BYTES_MAX, ENDED_STREAMS_MAX, OVER_STREAMS_MAX, Stream};
 pub use ticket::{TICKET_ADDRESSES_MAX, TICKET_TEXT_MAX, Ticket, TicketError};
+pub use usage::Usage;

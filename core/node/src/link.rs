@@ -2,13 +2,13 @@
 
 use gimlet_handshake::{Event as Greeted, HELLO_WAIT};
 use gimlet_machine::{Buf, Direction, Input, Instant, Machine, PeerId};
-use gimlet_quic::{ConnectionId, StreamId};
+use gimlet_quic::{ConnectionId, StreamError, StreamId};
 
 use crate::control::Control;
 use crate::error::{ConnectError, Error, LostCause};
 use crate::event::{Event, Progress};
 use crate::node::Node;
-use crate::peer::{Link, Peer};
+use crate::peer::{Link, Outlet};
 use crate::state::{LinkState, LinkStep};
 use crate::streams::{Sending, Stream, StreamState};
 use crate::timer::Timer;
@@ -49,7 +49,7 @@ impl Node {
             self.counters.refused_peers += 1;
             return self.children.quic.close(now, connection, close::REFUSED, b"not admitted");
         }
-        if self.closing || self.peer_entry(peer).is_err() {
+        if self.closing.node || self.peer_entry(peer).is_err() {
             return self.children.quic.close(now, connection, close::REFUSED, b"no room");
         }
         if !self.takes_over(now, peer, dialed) {
@@ -67,7 +67,7 @@ impl Node {
         } else if let Some(superseded) = entry.attempt.take() {
             self.drop_attempt(now, &superseded);
         }
-        self.timers.clear(Timer::Attempt(peer));
+        self.clear_attempt_timers(peer);
         self.timers.clear(Timer::Retry(peer));
         self.timers.set(Timer::Hello(peer), now + HELLO_WAIT);
         self.connections.insert(connection, peer);
@@ -93,7 +93,7 @@ impl Node {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         if let Some(mut attempt) = entry.attempt.take_if(|attempt| attempt.connection == Some(connection)) {
             attempt.connection = None;
-            self.timers.clear(Timer::Attempt(peer));
+            self.clear_attempt_timers(peer);
             self.drop_attempt(now, &attempt);
         }
     }
@@ -106,28 +106,36 @@ impl Node {
         }
     }
 
-    /// Queues a control message for a connected peer; silently nothing if it is gone, because its
-    /// loss is told by its own event.
-    pub(crate) fn send_control(&mut self, now: Instant, peer: PeerId, message: &Control) {
-        self.queue_control(now, peer, &message.encode());
+    /// Queues a control message for a connected peer; says whether it will leave. A peer that does not
+    /// read loses new ones beyond the buffer, as it would on any lossy signalling; so does one that we
+    /// are closing.
+    pub(crate) fn send_control(&mut self, now: Instant, peer: PeerId, message: &Control) -> bool {
+        self.queue_control(now, peer, &message.encode())
     }
 
-    fn queue_control(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) {
-        let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) else { return };
-        // Descriptions are rate-limited at the introducer; a peer that does not read loses new ones
-        // beyond the buffer, as it would on any lossy signalling.
-        let _ = link.control.queue.push_message(bytes, CONTROL_QUEUE_MAX);
+    fn queue_control(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) -> bool {
+        let link = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut());
+        let queued = link.is_some_and(|link| match link.control.outgoing {
+            Outlet::Unopened | Outlet::Open(_) => {
+                link.control.queue.push_message(bytes, CONTROL_QUEUE_MAX) == Ok(true)
+            }
+            Outlet::Ended(_) => false,
+        });
+        self.counters.control_dropped += u64::from(!queued);
         self.flush_control(now, peer);
+        queued
     }
 
     /// Hands queued control messages to QUIC.
     pub(crate) fn flush_control(&mut self, now: Instant, peer: PeerId) {
         let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) else { return };
         let quic = &mut self.children.quic;
-        if link.control.outgoing.is_none() {
-            link.control.outgoing = quic.open(now, link.connection, Direction::Unidirectional).ok().flatten();
+        if link.control.outgoing == Outlet::Unopened
+            && let Ok(Some(stream)) = quic.open(now, link.connection, Direction::Unidirectional)
+        {
+            link.control.outgoing = Outlet::Open(stream);
         }
-        let Some(stream) = link.control.outgoing else { return };
+        let Outlet::Open(stream) = link.control.outgoing else { return };
         while link.control.queue.pending() > 0 {
             let mut chunk = [link.control.queue.take()];
             // An error means that the connection is gone; its own event follows.
@@ -153,13 +161,20 @@ impl Node {
                 continue;
             }
             let stream = Stream { connection, id };
+            told = link.hello().is_some();
+            let closing = link.state() == LinkState::AwaitDelivery;
+            let forgotten = entry.unaccepted.push_evicting(stream);
             self.streams.insert(stream, StreamState::new(direction, false, self.config.limits.message_max));
-            if let Some(forgotten) = entry.unaccepted.push_evicting(stream) {
-                self.streams.remove(forgotten);
+            if closing {
+                // The close finished all streams that there were; this one came too late.
+                self.finish_stream(stream);
             }
-            told = true;
+            if let Some(forgotten) = forgotten {
+                self.drop_stream(now, forgotten, close::REFUSED);
+                self.counters.unaccepted_streams_dropped += 1;
+            }
         }
-        if told && self.peers.get(&peer).and_then(Peer::open_link).is_some() {
+        if told {
             self.tell(Event::StreamsReady { peer });
         }
     }
@@ -225,7 +240,11 @@ impl Node {
             self.tell(Event::Connected { peer, path, via, dialed });
         }
         if unasked {
-            self.out.accepted.push_evicting(peer);
+            // A peer that comes back before it was accepted has its place already.
+            if !self.out.accepted.iter().any(|waiting| *waiting == peer) {
+                let dropped = self.out.accepted.push_evicting(peer);
+                self.counters.accepts_dropped += u64::from(dropped.is_some());
+            }
             self.tell(Event::Incoming { peer });
         }
         if streams {
@@ -250,35 +269,39 @@ impl Node {
     /// The application closes the link: deliver what was accepted, then say goodbye.
     pub(crate) fn close_peer(&mut self, now: Instant, peer: PeerId) {
         let Some(entry) = self.peers.get_mut(&peer) else { return };
-        entry.wanted = false;
-        let attempt = entry.attempt.take();
+        let waits = core::mem::replace(&mut entry.wanted, false);
+        let attempt = self.take_attempt(peer);
         self.timers.clear(Timer::Retry(peer));
-        if let Some(attempt) = attempt {
-            self.timers.clear(Timer::Attempt(peer));
-            self.drop_attempt(now, &attempt);
-            self.tell(Event::Failed { peer, cause: ConnectError::Cancelled });
+        if let Some(attempt) = &attempt {
+            self.drop_attempt(now, attempt);
         }
-        let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) else { return };
+        let Some(entry) = self.peers.get_mut(&peer) else { return };
+        let Some(link) = entry.link.as_mut() else {
+            if waits || attempt.is_some() {
+                entry.ended = Some(Error::Connect(ConnectError::Cancelled));
+                self.tell(Event::Failed { peer, cause: ConnectError::Cancelled });
+            }
+            return;
+        };
         if !link.step(LinkStep::Close) {
             return;
         }
         let connection = link.connection;
         self.timers.set(Timer::Close(peer), now + self.config.limits.close_timeout);
+        self.closing.links.insert(peer);
         for stream in self.streams.of(connection) {
             self.finish_stream(stream);
         }
+        // No more streams can be opened: whoever waits for that learns it.
+        self.tell(Event::StreamsReady { peer });
     }
 
     /// Ends links whose last byte was acknowledged.
     pub(crate) fn finish_closing(&mut self, now: Instant) {
-        if self.timers.deadline().is_none() {
-            // A link that is closing has a timer.
+        if self.closing.links.is_empty() {
             return;
         }
-        let closing = self.peers.iter().filter(|(_, entry)| {
-            entry.link.as_ref().is_some_and(|link| link.state() == LinkState::AwaitDelivery)
-        });
-        for peer in closing.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+        for peer in self.closing.links.iter().copied().collect::<Vec<_>>() {
             if self.is_delivered_to(now, peer) {
                 self.close_link(now, peer, close::GOODBYE, b"goodbye", LostCause::ClosedByUs);
             }
@@ -294,7 +317,8 @@ impl Node {
         if link.control.queue.pending() > 0 || self.streams.has_pending(link.connection) {
             return false;
         }
-        if let Some(stream) = link.control.outgoing.take() {
+        if let Outlet::Open(stream) = link.control.outgoing {
+            link.control.outgoing = Outlet::Ended(stream);
             // An error means that the connection is gone; its own event follows.
             let _ = self.children.quic.finish(now, link.connection, stream);
         }
@@ -318,9 +342,8 @@ impl Node {
 
     /// The link is gone, whoever ended it.
     pub(crate) fn on_link_lost(&mut self, now: Instant, peer: PeerId, cause: LostCause) {
-        let Some(entry) = self.peers.get_mut(&peer) else { return };
-        let Some(link) = entry.link.take() else { return };
-        let was_open = link.hello().is_some();
+        let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.take()) else { return };
+        let (was_open, introduced) = (link.hello().is_some(), link.introduces());
         self.connections.remove(&link.connection);
         self.rescue_streams(now, link.connection, &cause);
         if let Some(id) = link.ice {
@@ -328,25 +351,51 @@ impl Node {
         }
         self.timers.clear(Timer::Close(peer));
         self.timers.clear(Timer::Hello(peer));
-        let ours = matches!(cause, LostCause::ClosedByUs);
+        self.closing.links.remove(&peer);
+        let reconnecting = self.is_missed(peer, &cause, was_open);
+        let replaced = cause == LostCause::Replaced;
         let Some(entry) = self.peers.get_mut(&peer) else { return };
-        entry.ended = Some(Error::Lost(cause.clone()));
-        let dismissed =
-            ours || (matches!(cause, LostCause::ClosedByPeer { .. }) && entry.addresses.is_empty());
-        let replaced = matches!(cause, LostCause::Replaced);
-        let reconnecting = entry.wanted && !dismissed && !replaced && !self.closing;
+        let connect_error = ConnectError::Handshake(cause.to_string());
+        entry.ended = Some(if was_open || reconnecting || replaced {
+            Error::Lost(cause.clone())
+        } else {
+            Error::Connect(connect_error.clone())
+        });
         entry.wanted &= reconnecting || replaced;
         entry.failures = entry.failures.saturating_add(1);
         let wait = entry.retry_wait(crate::connect::RETRY_MIN, self.config.limits.retry_max);
+        let retry = reconnecting && entry.attempt.is_none();
         if was_open {
             self.tell(Event::Lost { peer, cause, reconnecting });
         } else if !replaced {
-            self.tell(Event::Failed { peer, cause: ConnectError::Handshake(cause.to_string()) });
+            self.tell(Event::Failed { peer, cause: connect_error });
         }
-        let attempting = self.peers.get(&peer).is_some_and(|entry| entry.attempt.is_some());
-        if reconnecting && !attempting {
+        if retry {
             self.timers.set(Timer::Retry(peer), now + wait);
             self.progress(peer, Progress::RetryIn(wait));
+        }
+        if introduced {
+            self.on_introducer_lost(now, peer);
+        }
+    }
+
+    /// Whether a lost link is to be brought back: the application still asks for the peer (after its own
+    /// close: again), and neither has the peer dismissed us nor was it a stranger to begin with.
+    fn is_missed(&self, peer: PeerId, cause: &LostCause, was_open: bool) -> bool {
+        let Some(entry) = self.peers.get(&peer) else { return false };
+        if !entry.wanted || self.closing.node {
+            return false;
+        }
+        let listens = !entry.addresses.is_empty();
+        match cause {
+            LostCause::Replaced => false,
+            LostCause::ClosedByUs => true,
+            // Each side kept another connection than the other: neither meant to leave.
+            LostCause::ClosedByPeer { code, .. } if *code == u64::from(close::REPLACED) => true,
+            LostCause::ClosedByPeer { .. } => listens,
+            LostCause::TimedOut | LostCause::Broken(_) => {
+                was_open || listens || matches!(entry.ended, Some(Error::Lost(_)))
+            }
         }
     }
 
@@ -355,8 +404,13 @@ impl Node {
         for stream in self.streams.of(connection) {
             let mut rescued = Vec::new();
             let read = self.children.quic.read_chunks(now, connection, stream.id, usize::MAX, &mut rescued);
-            let finished = read == Ok(true);
-            self.streams.end(stream, cause, rescued, finished);
+            let end = match read {
+                Ok(true) => Some(Error::Finished),
+                Err(StreamError::Reset(code)) => Some(Error::Abandoned(code)),
+                // It ends where the connection did.
+                Ok(false) | Err(_) => None,
+            };
+            self.counters.ended_streams_forgotten += self.streams.end(stream, cause, rescued, end);
             self.tell(Event::Readable { stream });
             self.tell(Event::Writable { stream });
         }
@@ -398,9 +452,7 @@ impl Node {
     /// The stream that carries the peer's control messages, so that its events are not told.
     pub(crate) fn is_control(&self, connection: ConnectionId, stream: StreamId) -> bool {
         let link = self.connections.get(&connection).and_then(|peer| self.peers.get(peer)?.link.as_ref());
-        link.is_some_and(|link| {
-            link.control.incoming == Some(stream) || link.control.outgoing == Some(stream)
-        })
+        link.is_some_and(|link| link.control.includes(stream))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The node: children on one set of sockets, and the verbs of its owner.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::SocketAddr;
 
 use gimlet_handshake::{Capabilities, Hello, Role};
@@ -23,8 +23,13 @@ use crate::ticket::{Ticket, TicketError};
 use crate::timer::Timer;
 
 /// Events waiting for the owner. A driver drains after every input, and one input makes only a few;
-/// beyond, progress is dropped and counted. State events use a reserve of as many again.
+/// beyond, progress is dropped and counted.
 pub const EVENTS_MAX: usize = 4_096;
+
+/// State events waiting for the owner. When all peers are lost at once, each with all its streams,
+/// that many are told: 1,024 peers with 511 streams that wake a reader and a writer. Beyond, events
+/// are dropped and counted.
+pub const STATE_EVENTS_MAX: usize = 1 << 20;
 
 /// Peers that connected and that nobody has accepted; beyond, the oldest loses its place in the
 /// queue (its connection stays).
@@ -46,8 +51,16 @@ pub struct Node {
     pub(crate) timers: Timers<Timer>,
     pub(crate) out: Outbox,
     pub(crate) counters: NodeCounters,
+    pub(crate) closing: Closing,
+}
+
+/// What is on its way out.
+#[derive(Debug, Default)]
+pub(crate) struct Closing {
     /// The application has closed the node; nothing new starts.
-    pub(crate) closing: bool,
+    pub(crate) node: bool,
+    /// Peers whose links await delivery.
+    pub(crate) links: BTreeSet<PeerId>,
 }
 
 /// The machines inside.
@@ -94,9 +107,9 @@ impl Node {
             streams: Streams::new(),
             sequences: Sequences::new(),
             timers: Timers::new(),
-            out: Outbox { events: Queue::new(2 * EVENTS_MAX), accepted: Queue::new(ACCEPT_QUEUE_MAX) },
+            out: Outbox { events: Queue::new(STATE_EVENTS_MAX), accepted: Queue::new(ACCEPT_QUEUE_MAX) },
             counters: NodeCounters::default(),
-            closing: false,
+            closing: Closing::default(),
             config,
         };
         node.gather_from_configured(now);
@@ -168,7 +181,7 @@ impl Node {
             self.counters.progress_dropped += 1;
             return;
         }
-        // The reserve is as large as the queue; session verbs find the state even without the event.
+        // Session verbs find the state even without the event.
         if self.out.events.push(event).is_err() {
             self.counters.events_dropped += 1;
         }
@@ -227,11 +240,18 @@ impl Machine for Node {
     }
 
     fn poll_event(&mut self) -> Option<Event> {
+        let now = self.streams.touched;
         if self.out.events.is_empty() && self.streams.is_dirty() {
             // Commands since the last drain share one flush. What it tells must be told before the
             // owner moves on to datagrams.
-            let now = self.streams.touched;
             self.flush(now);
+            self.settle(now);
+        }
+        while self.out.events.is_empty()
+            && let Some(event) = self.children.quic.poll_event()
+        {
+            // Writing a datagram made room, or ended something.
+            self.on_quic(now, event);
             self.settle(now);
         }
         self.out.events.pop()
@@ -249,6 +269,7 @@ impl Machine for Node {
         if let Some(transmit) = self.children.stun.poll_transmit(now, out) {
             return Some(transmit);
         }
+        self.streams.touched = now;
         self.children.quic.poll_transmit(now, out).map(on_wire)
     }
 

@@ -91,12 +91,23 @@ pub(crate) struct Link {
 /// The two control streams of a link.
 #[derive(Debug)]
 pub(crate) struct ControlStreams {
-    /// Ours; `None` until QUIC grants a stream.
-    pub(crate) outgoing: Option<StreamId>,
+    pub(crate) outgoing: Outlet,
     pub(crate) queue: Outgoing,
     /// The peer's; `None` until it opens one.
     pub(crate) incoming: Option<StreamId>,
     pub(crate) decoder: Decoder,
+}
+
+/// Our control stream. There is one per link: whatever else we opened would be taken for an
+/// application's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outlet {
+    /// QUIC has granted no stream yet.
+    Unopened,
+    /// In use.
+    Open(StreamId),
+    /// The link is closing, and everything was said.
+    Ended(StreamId),
 }
 
 /// Allows a burst of one second's worth, then a steady rate.
@@ -127,9 +138,9 @@ impl Peer {
         self.link.as_ref().filter(|link| link.state() == LinkState::Open)
     }
 
-    /// Whether nothing is lost by forgetting this peer.
+    /// Whether nobody is interested in this peer; it may have left streams that nobody has accepted.
     pub(crate) fn is_idle(&self) -> bool {
-        self.attempt.is_none() && self.link.is_none() && !self.wanted && self.unaccepted.is_empty()
+        self.attempt.is_none() && self.link.is_none() && !self.wanted
     }
 
     /// How long to wait before try number `failures`: `first`, doubled each time, at most `max`.
@@ -183,6 +194,12 @@ impl Attempt {
         next.is_some()
     }
 
+    /// Whether the peer has not seen our offer, or we have not seen what it makes of it.
+    pub(crate) fn is_unanswered_offer(&self) -> bool {
+        let waits = matches!(self.state, AttemptState::AwaitIntroducer | AttemptState::AwaitAnswer);
+        self.ours && waits
+    }
+
     /// What a time-out means in this state.
     pub(crate) fn timeout_cause(&self) -> ConnectError {
         match (self.state, self.refusal) {
@@ -206,7 +223,7 @@ impl Link {
             since: now,
             greeting: Handshake::new(now, ours),
             control: ControlStreams {
-                outgoing: None,
+                outgoing: Outlet::Unopened,
                 queue: Outgoing::new(CONTROL_MESSAGE_MAX),
                 incoming: None,
                 decoder: Decoder::new(CONTROL_MESSAGE_MAX),
@@ -231,10 +248,26 @@ impl Link {
         self.greeting.agreed().map(Agreed::hello)
     }
 
+    /// Whether a control message to the peer will still leave.
+    pub(crate) fn can_be_told(&self) -> bool {
+        self.state != LinkState::AwaitDelivery
+    }
+
     /// Whether the peer carries descriptions for others.
     pub(crate) fn introduces(&self) -> bool {
         self.state == LinkState::Open
             && self.hello().is_some_and(|hello| hello.capabilities().contains(Capabilities::INTRODUCER))
+    }
+}
+
+impl ControlStreams {
+    /// Whether `stream` is one of the two.
+    pub(crate) fn includes(&self, stream: StreamId) -> bool {
+        let ours = match self.outgoing {
+            Outlet::Unopened => false,
+            Outlet::Open(outgoing) | Outlet::Ended(outgoing) => outgoing == stream,
+        };
+        ours || self.incoming == Some(stream)
     }
 }
 

@@ -11,12 +11,30 @@ pub const SEQUENCES_MAX: usize = 4_096;
 #[derive(Debug)]
 pub(crate) struct Sequences {
     ours: u64,
-    theirs: BTreeMap<PeerId, u64>,
+    theirs: BTreeMap<PeerId, Heard>,
+    /// Peers by when they were heard last, oldest first. Their own numbers would let a stranger choose
+    /// who is forgotten.
+    order: BTreeMap<u64, PeerId>,
+    heard: u64,
+}
+
+/// What was heard of a peer.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    sequence: u64,
+    /// The key in the order.
+    nth: u64,
 }
 
 impl Sequences {
     pub(crate) fn new() -> Self {
-        Self { ours: 0, theirs: BTreeMap::new() }
+        Self { ours: 0, theirs: BTreeMap::new(), order: BTreeMap::new(), heard: 0 }
+    }
+
+    /// The last number of ours.
+    #[cfg(test)]
+    pub(crate) fn ours(&self) -> u64 {
+        self.ours
     }
 
     /// The next number of ours, at least the wall clock's nanoseconds, so that it also grows across
@@ -28,15 +46,22 @@ impl Sequences {
 
     /// Whether `sequence` is newer than everything heard from `peer`; remembers it if so.
     pub(crate) fn accept(&mut self, peer: PeerId, sequence: u64) -> bool {
-        let newer = self.theirs.get(&peer).is_none_or(|last| sequence > *last);
-        if newer {
-            self.theirs.insert(peer, sequence);
-            if self.theirs.len() > SEQUENCES_MAX {
-                let oldest = self.theirs.iter().min_by_key(|(_, last)| **last).map(|(peer, _)| *peer);
-                oldest.map(|peer| self.theirs.remove(&peer));
-            }
+        let last = self.theirs.get(&peer).copied();
+        if last.is_some_and(|last| sequence <= last.sequence) {
+            return false;
         }
-        newer
+        self.heard += 1;
+        self.order.insert(self.heard, peer);
+        self.theirs.insert(peer, Heard { sequence, nth: self.heard });
+        if let Some(last) = last {
+            self.order.remove(&last.nth);
+        } else if self.theirs.len() > SEQUENCES_MAX
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.theirs.remove(&oldest);
+        }
+        debug_assert_eq!(self.order.len(), self.theirs.len(), "each peer has one place in the order");
+        true
     }
 }
 

@@ -23,7 +23,7 @@ impl Session for Node {
         let Some(entry) = self.peers.get(&peer) else { return Err(Error::NotConnected(peer)) };
         let under_way = entry.attempt.is_some()
             || entry.link.as_ref().is_some_and(|link| link.hello().is_none())
-            || (entry.wanted && entry.link.is_none());
+            || entry.wanted;
         match (entry.open_link().is_some(), under_way) {
             (true, _) => Ok(true),
             (false, true) => Ok(false),
@@ -79,10 +79,11 @@ impl Session for Node {
                 }
                 Ok(None) => return Ok(None),
                 Err(Error::Finished) if cut_off => {
+                    self.streams.keep_if_over(stream);
                     return Err(Error::Framing("the stream ended inside a message".into()));
                 }
                 Err(error) => {
-                    self.streams.forget_if_over(stream);
+                    self.streams.keep_if_over(stream);
                     return Err(error);
                 }
             }
@@ -98,6 +99,8 @@ impl Session for Node {
     }
 
     fn read(&mut self, now: Instant, stream: Stream, max: usize) -> Result<Option<Bytes>, Error> {
+        // An empty chunk means the end, so nobody gets one for asking for nothing.
+        let max = max.max(1);
         match self.next_chunk(now, stream) {
             Ok(Some(mut chunk)) => {
                 if chunk.len() > max {
@@ -107,10 +110,13 @@ impl Session for Node {
             }
             Ok(None) => Ok(None),
             Err(Error::Finished) => {
-                self.streams.forget_if_over(stream);
+                self.streams.keep_if_over(stream);
                 Ok(Some(Bytes::new()))
             }
-            Err(error) => Err(error),
+            Err(error) => {
+                self.streams.keep_if_over(stream);
+                Err(error)
+            }
         }
     }
 
@@ -130,13 +136,11 @@ impl Session for Node {
     }
 
     fn abandon(&mut self, now: Instant, stream: Stream, code: u32) {
-        if self.streams.get(stream).is_err() {
-            return;
+        if self.drop_stream(now, stream, code) {
+            // Whoever waits on it in another task learns that it is gone.
+            self.tell(Event::Readable { stream });
+            self.tell(Event::Writable { stream });
         }
-        // Either half may be over already; then there is nothing to abandon on it.
-        let _ = self.children.quic.reset(now, stream.connection, stream.id, code);
-        let _ = self.children.quic.stop(now, stream.connection, stream.id, code);
-        self.streams.remove(stream);
     }
 
     fn send_datagram(&mut self, now: Instant, peer: PeerId, bytes: &[u8]) -> Result<bool, Error> {
@@ -163,7 +167,8 @@ impl Session for Node {
     }
 
     fn close_all(&mut self, now: Instant) {
-        self.closing = true;
+        self.closing.node = true;
+        self.stop_gathering();
         let peers: Vec<PeerId> = self.peers.keys().copied().collect();
         for peer in peers {
             self.close_peer(now, peer);
@@ -173,7 +178,8 @@ impl Session for Node {
     }
 
     fn is_closed(&self) -> bool {
-        self.closing && self.peers.values().all(|peer: &Peer| peer.link.is_none() && peer.attempt.is_none())
+        self.closing.node
+            && self.peers.values().all(|peer: &Peer| peer.link.is_none() && peer.attempt.is_none())
     }
 
     fn wakes(event: &Event) -> Option<Interest<PeerId, Stream>> {
@@ -192,6 +198,17 @@ impl Session for Node {
 }
 
 impl Node {
+    /// Abandons both halves of a stream and forgets it; says whether it was there.
+    pub(crate) fn drop_stream(&mut self, now: Instant, stream: Stream, code: u32) -> bool {
+        let known = self.streams.remove(stream);
+        if known {
+            // Either half may be over already; then there is nothing to abandon on it.
+            let _ = self.children.quic.reset(now, stream.connection, stream.id, code);
+            let _ = self.children.quic.stop(now, stream.connection, stream.id, code);
+        }
+        known
+    }
+
     /// The stream's bytes are not messages: nothing after this point can be understood.
     fn break_framing(&mut self, now: Instant, stream: Stream, error: &gimlet_frame::FrameError) -> Error {
         let error = Error::Framing(error.to_string());
@@ -199,6 +216,7 @@ impl Node {
         if let Ok(state) = self.streams.get_mut(stream) {
             state.receiving = Receiving::Closed(error.clone());
         }
+        self.streams.keep_if_over(stream);
         error
     }
 

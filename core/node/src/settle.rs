@@ -63,14 +63,18 @@ impl Node {
                     self.fail(now, peer, ConnectError::NoPath);
                 }
             }
-            IceEvent::StateChanged(_)
+            // A path that died: ICE moves if it can, and says so. If it cannot, QUIC's idle timeout decides
+            // whether the connection outlives the loss.
+            IceEvent::PathSuspect { .. }
+            | IceEvent::ConsentExpired { .. }
+            | IceEvent::StateChanged(_)
             | IceEvent::RoleChanged(_)
             | IceEvent::LocalPeerReflexive { .. }
             | IceEvent::RemotePeerReflexive { .. } => {}
         }
     }
 
-    fn on_quic(&mut self, now: Instant, event: QuicEvent) {
+    pub(crate) fn on_quic(&mut self, now: Instant, event: QuicEvent) {
         match event {
             QuicEvent::Connected { id, peer, dialed } => self.on_connected(now, id, peer, dialed),
             QuicEvent::Lost { id, cause, .. } => self.on_lost(now, id, cause),
@@ -99,7 +103,7 @@ impl Node {
                 self.streams.mark_dirty(Stream { connection: id, id: stream });
             }
             QuicEvent::Finished { id, stream } => self.on_delivered(id, stream),
-            QuicEvent::Stopped { id, stream, code } => self.on_stopped(id, stream, code),
+            QuicEvent::Stopped { id, stream, code } => self.on_stopped(now, id, stream, code),
             QuicEvent::DatagramReceived { id } => {
                 if let Some(&peer) = self.connections.get(&id) {
                     self.tell(Event::DatagramReceived { peer });
@@ -125,14 +129,19 @@ impl Node {
         let stream = Stream { connection, id };
         if let Ok(state) = self.streams.get_mut(stream) {
             state.sending = Sending::Delivered;
+            self.streams.keep_if_over(stream);
             self.tell(Event::Writable { stream });
         }
     }
 
-    fn on_stopped(&mut self, connection: ConnectionId, id: StreamId, code: u64) {
+    /// RFC 9000 §3.5: a stream that the peer stopped is reset, and only then is it over for QUIC.
+    fn on_stopped(&mut self, now: Instant, connection: ConnectionId, id: StreamId, code: u64) {
         let stream = Stream { connection, id };
+        // An error means that our half was reset already.
+        let _ = self.children.quic.reset(now, connection, id, u32::try_from(code).unwrap_or(u32::MAX));
         if let Ok(state) = self.streams.get_mut(stream) {
             state.sending = Sending::Closed(Error::Abandoned(code));
+            self.streams.keep_if_over(stream);
             self.tell(Event::Writable { stream });
         }
     }
@@ -151,11 +160,11 @@ impl Node {
         let Ok(state) = self.streams.get_mut(stream) else { return };
         let finishing = matches!(state.sending, Sending::Finishing(_));
         let (Sending::Open(out) | Sending::Finishing(out)) = &mut state.sending else { return };
-        let mut failed = false;
+        let mut failed = None;
         while out.pending() > 0 {
             let mut chunk = [out.take()];
-            if quic.write(now, stream.connection, stream.id, &mut chunk).is_err() {
-                failed = true;
+            if let Err(error) = quic.write(now, stream.connection, stream.id, &mut chunk) {
+                failed = Some(stream_error(&error));
                 break;
             }
             let [rest] = chunk;
@@ -164,18 +173,18 @@ impl Node {
                 break;
             }
         }
-        let roomy = out.refused && out.pending() <= buffer_max / 2;
-        if roomy || failed {
-            out.refused = false;
-        }
-        if failed {
-            state.sending = Sending::Closed(Error::Abandoned(0));
+        let wakes = out.has_made_room(buffer_max) || failed.is_some();
+        if let Some(error) = failed {
+            // What QUIC will not take is not delivered: the peer stopped the stream or is gone, and the
+            // event that says so follows.
+            state.sending = Sending::Closed(error);
+            self.streams.keep_if_over(stream);
         } else if finishing && state.pending() == 0 {
             // The end is marked; a stream that is gone already has told why by its own event.
             let _ = quic.finish(now, stream.connection, stream.id);
             state.sending = Sending::Finished;
         }
-        if roomy || failed {
+        if wakes {
             self.tell(Event::Writable { stream });
         }
     }

@@ -4,14 +4,22 @@ use alloc::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 use gimlet_frame::{Decoder, Encoder};
-use gimlet_machine::{Direction, Instant, Queue};
+use gimlet_machine::{Direction, Instant};
 use gimlet_quic::{ConnectionId, StreamId};
 
 use crate::error::{Error, LostCause};
 
 /// Streams of ended connections kept for reading what had already arrived; beyond, the oldest is
-/// forgotten.
+/// forgotten, and counted.
 pub const ENDED_STREAMS_MAX: usize = 1_024;
+
+/// Bytes that those streams hold together; beyond, the oldest are forgotten, and counted. One
+/// connection leaves at most its window of 32 MiB, so the last three always fit. Bytes.
+pub const ENDED_BYTES_MAX: usize = 128 << 20;
+
+/// Streams of which both halves are over, kept so that [`gimlet_machine::Session::is_delivered`] can
+/// still be asked; beyond, the oldest is forgotten.
+pub const OVER_STREAMS_MAX: usize = 1_024;
 
 /// Names one stream to one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,6 +33,17 @@ pub struct Stream {
 pub(crate) struct StreamState {
     pub(crate) sending: Sending,
     pub(crate) receiving: Receiving,
+    /// Its place among those that are kept although they have ended.
+    kept: Option<Kept>,
+}
+
+/// Why a stream that has ended is still there, and its number in that queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// The connection ended, and something may be unread.
+    Ended(u64),
+    /// Nothing is left to do.
+    Over(u64),
 }
 
 /// Our half.
@@ -47,14 +66,15 @@ pub(crate) enum Sending {
 pub(crate) struct Outgoing {
     encoder: Encoder,
     raw: BytesMut,
-    /// The application was told "not now" and waits for room.
-    pub(crate) refused: bool,
+    /// The application was told "not now" and waits for room for so many bytes.
+    refused: Option<usize>,
     /// It is in the list of streams to flush.
     pub(crate) dirty: bool,
 }
 
 /// The peer's half.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly every stream that is in the table is open")]
 pub(crate) enum Receiving {
     /// Bytes may come.
     Open(Incoming),
@@ -93,7 +113,7 @@ impl StreamState {
         } else {
             Receiving::Closed(Error::Finished)
         };
-        Self { sending, receiving }
+        Self { sending, receiving, kept: None }
     }
 
     /// Whether neither half has anything left to do.
@@ -113,7 +133,7 @@ impl StreamState {
 
 impl Outgoing {
     pub(crate) fn new(message_max: usize) -> Self {
-        Self { encoder: Encoder::new(message_max), raw: BytesMut::new(), refused: false, dirty: false }
+        Self { encoder: Encoder::new(message_max), raw: BytesMut::new(), refused: None, dirty: false }
     }
 
     /// Bytes queued here.
@@ -125,7 +145,7 @@ impl Outgoing {
     pub(crate) fn push_message(&mut self, message: &[u8], buffer_max: usize) -> Result<bool, Error> {
         let pending = self.pending();
         if pending > 0 && pending + message.len() > buffer_max {
-            self.refused = true;
+            self.refused = Some(message.len());
             return Ok(false);
         }
         self.encoder.push(message).map_err(|error| Error::Framing(error.to_string()))?;
@@ -136,8 +156,17 @@ impl Outgoing {
     pub(crate) fn push_bytes(&mut self, bytes: &[u8], buffer_max: usize) -> usize {
         let room = buffer_max.saturating_sub(self.pending()).min(bytes.len());
         self.raw.extend_from_slice(&bytes[..room]);
-        self.refused |= room < bytes.len();
+        if room < bytes.len() {
+            self.refused = Some(buffer_max / 2);
+        }
         room
+    }
+
+    /// Whether somebody who was refused would be served if asked again; says so once. An empty queue
+    /// takes everything.
+    pub(crate) fn has_made_room(&mut self, buffer_max: usize) -> bool {
+        let pending = self.pending();
+        self.refused.take_if(|wanted| pending == 0 || pending + *wanted <= buffer_max).is_some()
     }
 
     /// The next piece for QUIC; empty when there is none.
@@ -157,8 +186,14 @@ pub(crate) struct Streams {
     states: BTreeMap<Stream, StreamState>,
     /// Streams with bytes to hand to QUIC, each once.
     dirty: VecDeque<Stream>,
-    /// Streams whose connection ended, oldest first.
-    ended: Queue<Stream>,
+    /// Streams whose connection ended, oldest first, with the bytes that each holds.
+    ended: BTreeMap<u64, (Stream, usize)>,
+    /// The sum of those bytes.
+    ended_bytes: usize,
+    /// Streams of which both halves are over, oldest first.
+    over: BTreeMap<u64, Stream>,
+    /// Numbers the two queues.
+    kept: u64,
     /// The moment of the last verb: the flush that follows belongs to it.
     pub(crate) touched: Instant,
 }
@@ -168,9 +203,22 @@ impl Streams {
         Self {
             states: BTreeMap::new(),
             dirty: VecDeque::new(),
-            ended: Queue::new(ENDED_STREAMS_MAX),
+            ended: BTreeMap::new(),
+            ended_bytes: 0,
+            over: BTreeMap::new(),
+            kept: 0,
             touched: Instant::ZERO,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ended_bytes(&self) -> usize {
+        self.ended_bytes
+    }
+
+    /// How many are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.states.len()
     }
 
     pub(crate) fn insert(&mut self, stream: Stream, state: StreamState) {
@@ -186,8 +234,25 @@ impl Streams {
         self.states.get_mut(&stream).ok_or(Error::UnknownStream)
     }
 
-    pub(crate) fn remove(&mut self, stream: Stream) {
-        self.states.remove(&stream);
+    /// Forgets `stream`; says whether it was there.
+    pub(crate) fn remove(&mut self, stream: Stream) -> bool {
+        let removed = self.states.remove(&stream);
+        if let Some(kept) = removed.as_ref().and_then(|state| state.kept) {
+            self.unkeep(kept);
+        }
+        removed.is_some()
+    }
+
+    fn unkeep(&mut self, kept: Kept) {
+        match kept {
+            Kept::Ended(number) => {
+                let held = self.ended.remove(&number).map_or(0, |(_, held)| held);
+                self.ended_bytes -= held;
+            }
+            Kept::Over(number) => {
+                self.over.remove(&number);
+            }
+        }
     }
 
     /// Our half of `stream`, if it still takes bytes.
@@ -243,21 +308,46 @@ impl Streams {
             .any(|(_, state)| state.pending() > 0)
     }
 
-    /// The connection under `stream` ended with `cause`; `rescued` is what had arrived and
-    /// `finished` whether that includes the end.
-    pub(crate) fn end(&mut self, stream: Stream, cause: &LostCause, rescued: Vec<Bytes>, finished: bool) {
-        let Some(state) = self.states.get_mut(&stream) else { return };
+    /// The connection under `stream` ended with `cause`; `rescued` is what had arrived and `end` how
+    /// the stream ends after it, if that is known. Returns how many older streams had to be forgotten
+    /// unread.
+    pub(crate) fn end(
+        &mut self,
+        stream: Stream,
+        cause: &LostCause,
+        rescued: Vec<Bytes>,
+        end: Option<Error>,
+    ) -> u64 {
+        let Some(state) = self.states.get_mut(&stream) else { return 0 };
         let lost = Error::Lost(cause.clone());
         if let Sending::Open(_) | Sending::Finishing(_) | Sending::Finished = &state.sending {
             state.sending = Sending::Closed(lost.clone());
         }
+        let mut held = 0;
         if let Receiving::Open(incoming) = &mut state.receiving {
             incoming.arrived.extend(rescued);
-            incoming.end.get_or_insert(if finished { Error::Finished } else { lost });
+            incoming.end.get_or_insert(end.unwrap_or(lost));
+            held = incoming.arrived.iter().map(Bytes::len).sum::<usize>() + incoming.decoder.buffered();
         }
-        if let Some(forgotten) = self.ended.push_evicting(stream) {
-            self.states.remove(&forgotten);
+        if state.is_over() {
+            self.keep_if_over(stream);
+            return 0;
         }
+        self.kept += 1;
+        state.kept = Some(Kept::Ended(self.kept));
+        self.ended.insert(self.kept, (stream, held));
+        self.ended_bytes += held;
+        self.trim_ended()
+    }
+
+    fn trim_ended(&mut self) -> u64 {
+        let mut forgotten = 0;
+        while self.ended.len() > ENDED_STREAMS_MAX || self.ended_bytes > ENDED_BYTES_MAX {
+            let Some((_, (oldest, _))) = self.ended.first_key_value() else { break };
+            let oldest = *oldest;
+            forgotten += u64::from(self.remove(oldest));
+        }
+        forgotten
     }
 
     /// Puts back what a reader had no room for.
@@ -267,10 +357,22 @@ impl Streams {
         }
     }
 
-    /// Forgets `stream` if both halves are over.
-    pub(crate) fn forget_if_over(&mut self, stream: Stream) {
-        if self.states.get(&stream).is_some_and(StreamState::is_over) {
-            self.states.remove(&stream);
+    /// Moves `stream` to those that nobody will use again, if both halves are over. The oldest of them
+    /// is forgotten when there are too many.
+    pub(crate) fn keep_if_over(&mut self, stream: Stream) {
+        let Some(state) = self.states.get_mut(&stream).filter(|state| state.is_over()) else { return };
+        if let Some(Kept::Over(_)) = state.kept {
+            return;
+        }
+        self.kept += 1;
+        if let Some(kept) = state.kept.replace(Kept::Over(self.kept)) {
+            self.unkeep(kept);
+        }
+        self.over.insert(self.kept, stream);
+        if self.over.len() > OVER_STREAMS_MAX
+            && let Some((_, oldest)) = self.over.first_key_value()
+        {
+            self.remove(*oldest);
         }
     }
 }
