@@ -40,6 +40,9 @@ pub struct Config {
     pub component: u16,
     /// The tiebreaker of the session that this one restarts (RFC 8445 §9 keeps it); drawn if `None`.
     pub tiebreaker: Option<u64>,
+    /// Our credentials, where the owner assigns them; drawn if `None`, and in the place of any that are not
+    /// well-formed ([`Credentials::validate`]). Predictable ones let strangers in (RFC 8445 §5.3).
+    pub credentials: Option<Credentials>,
     /// How much the agent holds.
     pub limits: Limits,
 }
@@ -52,6 +55,7 @@ impl Default for Config {
             rto_min: Duration::from_millis(500),
             component: 1,
             tiebreaker: None,
+            credentials: None,
             limits: Limits::default(),
         }
     }
@@ -75,15 +79,19 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent with fresh credentials. `rng` is its own: every secret, tiebreaker and transaction id
+    /// An agent with fresh credentials, unless `config` has some. `rng` is its own: every secret, tiebreaker and transaction id
     /// comes from it.
     #[allow(clippy::needless_pass_by_value, reason = "nobody else may draw what the agent draws")]
     pub fn new(_now: Instant, rng: Rng, config: Config) -> Self {
         let limits = &config.limits;
+        let mut session = Session::new(&mut rng.fork("credentials"));
+        if let Some(ours) = config.credentials.as_ref().filter(|ours| ours.validate().is_ok()) {
+            session.set_local(ours.clone());
+        }
         Self {
             state: State::New,
             role: Tiebreak::new(config.role, config.tiebreaker, rng.fork("tiebreaker")),
-            session: Session::new(&mut rng.fork("credentials")),
+            session,
             candidates: Candidates::new(),
             checklist: Checklist::new(limits.pairs_max),
             checks: Checks::new(config.ta.max(TA_MIN), limits.checks_max, rng.fork("transactions")),

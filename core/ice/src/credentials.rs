@@ -79,6 +79,13 @@ impl Session {
         Self { local, local_key, peer: None }
     }
 
+    /// Takes credentials that the owner assigned.
+    pub(crate) fn set_local(&mut self, local: Credentials) {
+        debug_assert!(local.validate().is_ok(), "the caller has looked");
+        self.local_key = Key::short_term(local.pwd.as_bytes());
+        self.local = local;
+    }
+
     /// Whether `sender` has our password and is not the peer that we were told of.
     pub(crate) fn is_stranger(&self, sender: &[u8]) -> bool {
         self.peer.as_ref().is_some_and(|peer| peer.credentials.ufrag.as_bytes() != sender)
