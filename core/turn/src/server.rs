@@ -158,6 +158,8 @@ gimlet_machine::counters! {
         repeated,
         /// Answers of the owner about sockets that nobody waits for.
         stale_relay,
+        /// Events dropped because the owner listened to none of many newer ones.
+        events_overflow,
         /// Datagrams dropped because [`OUTBOX_MAX`] or [`OUTBOX_BYTES_MAX`] waited, or because they
         /// are too long to relay.
         overflow,
@@ -249,8 +251,8 @@ impl Server {
     }
 
     fn tell(&mut self, event: ServerEvent) {
-        let lost = self.events.push_evicting(event);
-        debug_assert!(lost.is_none(), "allocations are refused before events are lost");
+        // Allocations are refused before this can happen, unless the owner answers what was not asked.
+        self.counters.events_overflow += u64::from(self.events.push_evicting(event).is_some());
     }
 
     fn unix_time(&self, now: Instant) -> Duration {
