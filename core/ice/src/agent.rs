@@ -1,5 +1,7 @@
 //! The agent: commands, getters, timers. Its other halves are in `agent/`.
 
+mod consent;
+mod generation;
 mod input;
 mod nomination;
 mod output;
@@ -43,6 +45,13 @@ pub struct Config {
     /// Our credentials, where the owner assigns them; drawn if `None`, and in the place of any that are not
     /// well-formed ([`Credentials::validate`]). Predictable ones let strangers in (RFC 8445 §5.3).
     pub credentials: Option<Credentials>,
+    /// Whether the agent only answers, and never checks (RFC 8445 §2.5): for hosts with a public address.
+    /// Its role is [`Role::Controlled`], unless the peer is lite too.
+    pub lite: bool,
+    /// Whether both sides agreed to renominate (`ice-options:renomination`,
+    /// draft-thatcher-ice-renomination): the controlling agent may then move to a better path at any time,
+    /// not only when the selected one died.
+    pub renomination: bool,
     /// How much the agent holds.
     pub limits: Limits,
 }
@@ -56,12 +65,14 @@ impl Default for Config {
             component: 1,
             tiebreaker: None,
             credentials: None,
+            lite: false,
+            renomination: false,
             limits: Limits::default(),
         }
     }
 }
 
-/// A full ICE agent for one component of one data stream (RFC 8445). See the crate's page.
+/// An ICE agent for one component of one data stream (RFC 8445). See the crate's page.
 #[derive(Debug)]
 pub struct Agent {
     config: Config,
@@ -114,13 +125,15 @@ impl Agent {
         }
         if let Some(id) = self.candidates.add_local(candidate, &self.config.limits)? {
             self.pair_local(id);
-            self.act_on_early_requests();
+            self.checks.consent.reset_returns();
+            self.act_on_early_requests(now);
         }
         self.settle(now);
         Ok(())
     }
 
-    /// Takes the peer's credentials: from here on checks are sent. Saying the same twice is harmless.
+    /// Takes the peer's credentials: from here on checks are sent. Saying the same twice is harmless. Other
+    /// ones are the peer's restart, to be answered by [`Agent::restart`] first.
     pub fn set_remote_credentials(
         &mut self,
         now: Instant,
@@ -141,7 +154,7 @@ impl Agent {
         self.step(Step::Start);
         // RFC 8863 §4: from the moment at which checks begin.
         self.timers.set(TimerKey::Patience, now + PAC_TIMEOUT);
-        self.act_on_early_requests();
+        self.act_on_early_requests(now);
         self.settle(now);
         Ok(())
     }
@@ -158,6 +171,7 @@ impl Agent {
         }
         let added = self.candidates.add_remote(candidate, &self.config.limits)?;
         self.pair_remote(added);
+        self.checks.consent.reset_returns();
         self.settle(now);
         Ok(())
     }
@@ -193,7 +207,7 @@ impl Agent {
         self.step(Step::Close);
         self.answers.clear();
         self.checks.clear();
-        self.checklist.remove_unchecked(|_| ());
+        self.checklist.remove_unchecked(|_| false, |_| ());
         self.timers = Timers::new();
         self.settle(now);
     }
@@ -218,12 +232,14 @@ impl Agent {
         self.state
     }
 
-    /// The path that both sides agreed on.
+    /// The path to use: the one that both sides agreed on, or that took its place. After a restart it is
+    /// the one of before until the new generation has its own.
     pub fn selected_path(&self) -> Option<Path> {
-        self.path_of(self.nominating.selected()?)
+        self.path_of(self.nominating.selected().or_else(|| self.session.retired_pair())?)
     }
 
-    /// The paths that work, best first. Data may be sent on any of them (RFC 8445 §12.1).
+    /// The paths on which a check succeeded, best first. Data may be sent on any of them (RFC 8445 §12.1)
+    /// within [`crate::CONSENT_TIMEOUT`] of it; only the path in use is kept fresh beyond that.
     pub fn valid_paths(&self) -> impl Iterator<Item = Path> {
         let valid =
             |report: PairReport<'_>| (report.state == crate::PairState::Succeeded).then_some(report.path);
@@ -257,7 +273,7 @@ impl Agent {
             path: self.candidates.path(pair.local, pair.remote)?,
             priority: pair.priority,
             state: pair.state(),
-            selected: self.nominating.selected() == Some(id),
+            selected: self.nominating.selected() == Some(id) || self.session.retired_pair() == Some(id),
             generation: pair.generation,
             checks: pair.history.checks,
             answers: pair.history.answers,
@@ -297,24 +313,24 @@ impl Agent {
     }
 
     /// A pair did not work out: by error, by silence, or because its nomination was not answered.
-    fn fail_pair(&mut self, id: Id<Pair>, error: PairError) {
+    fn fail_pair(&mut self, now: Instant, id: Id<Pair>, error: PairError) {
         let Some(pair) = self.checklist.get_mut(id) else { return };
         pair.history.error = Some(error);
         if self.checklist.step(id, PairStep::Fail) {
             self.checks.cancel(|check| check.pair == id);
             self.checklist.dequeue(id);
-            self.on_pair_failed(id);
+            self.on_pair_lost(now, id);
         }
     }
 
-    fn on_check_expired(&mut self, check: &Check) {
+    fn on_check_expired(&mut self, now: Instant, check: &Check) {
         // A cancelled check says nothing by its silence (RFC 8445 §7.3.1.4).
         let decides = !check.is_cancelled() && !self.checks.is_pending(check.pair);
         let succeeded =
             self.checklist.get(check.pair).is_some_and(|pair| pair.is(crate::PairState::Succeeded));
         // A valid pair stays valid unless its nomination is what was not answered.
-        if decides && (check.nominates || !succeeded) {
-            self.fail_pair(check.pair, PairError::NoAnswer);
+        if decides && (check.nominates.is_some() || !succeeded) {
+            self.fail_pair(now, check.pair, PairError::NoAnswer);
         }
     }
 
@@ -323,8 +339,13 @@ impl Agent {
         if self.state == State::Closed {
             return;
         }
-        self.consider_nomination(now);
+        if self.config.lite {
+            self.choose_without_checks(now);
+        } else {
+            self.consider_nomination(now);
+        }
         self.consider_failure();
+        self.watch(now);
         let (check, expiry) = (self.next_check(), self.checks.next_expiry());
         self.arm(TimerKey::Check, check);
         self.arm(TimerKey::Expire, expiry);
@@ -352,6 +373,12 @@ impl Agent {
 
     /// When a check may leave: at the next slot if a pair is ready, else with a retransmission.
     fn next_check(&mut self) -> Option<Instant> {
+        if self.config.lite {
+            return None;
+        }
+        if self.checks.consent.due {
+            return Some(self.checks.next_slot());
+        }
         self.session.peer.as_ref()?;
         let ready = self.checks.has_room() && (self.checklist.has_triggered() || self.checks_ordinarily());
         if ready { Some(self.checks.next_slot()) } else { self.checks.next_retransmission() }
@@ -360,7 +387,11 @@ impl Agent {
     /// Whether a pair waits for an ordinary check. While a nomination awaits its answer, and after it,
     /// no further pair could be chosen, and none is worth a packet.
     fn checks_ordinarily(&mut self) -> bool {
-        !self.nominating.has_chosen() && self.checklist.has_ordinary()
+        let wanted = match self.nominating.selected() {
+            Some(_) => self.explores(),
+            None => !self.nominating.has_chosen(),
+        };
+        wanted && self.checklist.has_ordinary()
     }
 
     fn arm(&mut self, key: TimerKey, at: Option<Instant>) {
@@ -395,10 +426,14 @@ impl Machine for Agent {
                     self.answers.keepalive = true;
                     self.timers.set(TimerKey::Keepalive, now + KEEPALIVE_INTERVAL);
                 }
+                TimerKey::Consent => self.checks.consent.due = self.checks.consent.pair().is_some(),
+                TimerKey::Probe => self.on_probe_late(now),
+                TimerKey::Expiry => self.on_consent_expired(now),
+                TimerKey::Return => self.on_return(),
             }
         }
         while let Some(check) = self.checks.take_expired(now) {
-            self.on_check_expired(&check);
+            self.on_check_expired(now, &check);
         }
         self.settle(now);
     }

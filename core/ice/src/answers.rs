@@ -7,7 +7,8 @@ use gimlet_machine::{Instant, Path, Queue};
 use gimlet_stun::{IntegrityAlgorithm, TransactionId};
 
 use crate::Limits;
-use crate::credentials::UFRAG_LEN;
+use crate::credentials::{Era, UFRAG_LEN};
+use crate::pair::Nominated;
 
 /// At most this many unknown attributes are listed in a 420.
 const UNKNOWN_LISTED_MAX: usize = 8;
@@ -30,6 +31,8 @@ pub(crate) struct Answer {
     pub(crate) path: Path,
     pub(crate) id: TransactionId,
     pub(crate) kind: AnswerKind,
+    /// Whose credentials the request named: they sign the answer.
+    pub(crate) era: Era,
 }
 
 /// What an answer says.
@@ -77,7 +80,7 @@ impl Unknown {
 pub(crate) struct Heard<'a> {
     pub(crate) path: Path,
     pub(crate) priority: u32,
-    pub(crate) use_candidate: bool,
+    pub(crate) nominates: Option<Nominated>,
     /// The fragment by which the sender called itself.
     pub(crate) sender: &'a [u8],
 }
@@ -87,14 +90,14 @@ pub(crate) struct Heard<'a> {
 pub(crate) struct Early {
     path: Path,
     priority: u32,
-    use_candidate: bool,
+    nominates: Option<Nominated>,
     sender: Box<[u8]>,
 }
 
 impl Early {
     pub(crate) fn heard(&self) -> Heard<'_> {
-        let Self { path, priority, use_candidate, sender } = self;
-        Heard { path: *path, priority: *priority, use_candidate: *use_candidate, sender }
+        let Self { path, priority, nominates, sender } = self;
+        Heard { path: *path, priority: *priority, nominates: *nominates, sender }
     }
 }
 
@@ -144,16 +147,21 @@ impl Answers {
     /// Remembers a request; says whether an older one was forgotten for it.
     pub(crate) fn remember(&mut self, heard: &Heard<'_>) -> bool {
         let same = |known: &Early| known.path == heard.path && *known.sender == *heard.sender;
-        let before = self.early.iter().any(|known| same(known) && known.use_candidate);
+        let before = self.early.iter().filter(|known| same(known)).find_map(|known| known.nominates);
         self.early.retain(|known| !same(known));
         let Heard { path, priority, sender, .. } = *heard;
-        let use_candidate = heard.use_candidate || before;
-        self.early.push_evicting(Early { path, priority, use_candidate, sender: sender.into() }).is_some()
+        let nominates = heard.nominates.or(before);
+        self.early.push_evicting(Early { path, priority, nominates, sender: sender.into() }).is_some()
     }
 
     /// The requests remembered, oldest first.
     pub(crate) fn take_early(&mut self) -> Vec<Early> {
         core::iter::from_fn(|| self.early.pop()).collect()
+    }
+
+    /// Forgets the requests remembered: they named another generation.
+    pub(crate) fn forget_early(&mut self) {
+        self.early.clear();
     }
 
     pub(crate) fn clear(&mut self) {

@@ -1,6 +1,7 @@
 //! The candidates of both sides, as the agent keeps them.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use gimlet_machine::{Arena, Id, Path};
@@ -17,6 +18,13 @@ pub(crate) struct Local {
     /// Whether it stands in pairs for its base: the preferred one of those that share it, which makes
     /// the others redundant (RFC 8445 §6.1.2.4).
     stands: bool,
+}
+
+impl Local {
+    /// Whether the peer told us of it by its answers.
+    fn is_learned(&self) -> bool {
+        self.candidate.kind == CandidateKind::PeerReflexive
+    }
 }
 
 /// One of the peer's candidates.
@@ -198,6 +206,49 @@ impl Candidates {
 
     pub(crate) fn count_learned(&self) -> usize {
         self.remotes.iter().filter(|(_, remote)| remote.learned).count()
+    }
+
+    /// Removes the local candidate at `address`, with everything that was sent through it if it is a
+    /// socket's. Returns whose pairs are void, each with who stands for the same base now.
+    pub(crate) fn remove_local(&mut self, address: SocketAddr) -> Vec<(Id<Local>, Option<Id<Local>>)> {
+        let at = |local: &Local| local.candidate.address == address && !local.is_learned();
+        let named: Vec<_> = self.locals.iter().filter(|(_, local)| at(local)).map(|(id, _)| id).collect();
+        let mut void = Vec::new();
+        for id in named {
+            let Some(local) = self.locals.get(id) else { continue };
+            let (is_socket, candidate) =
+                (local.candidate.kind == CandidateKind::Host, local.candidate.clone());
+            let shares = |other: &Local| other.candidate.shares_base_with(&candidate);
+            let goes = |other: Id<Local>, local: &Local| other == id || (is_socket && shares(local));
+            let going: Vec<_> =
+                self.locals.iter().filter(|(other, local)| goes(*other, local)).map(|(id, _)| id).collect();
+            let mut stood = None;
+            for id in going {
+                stood = stood.or(self.locals.remove(id).is_some_and(|local| local.stands).then_some(id));
+            }
+            let Some(stood) = stood else { continue };
+            let heirs = self.locals.iter().filter(|(_, local)| shares(local) && !local.is_learned());
+            let heir = heirs.max_by_key(|(_, local)| local.candidate.priority).map(|(id, _)| id);
+            if let Some(heir) = heir.and_then(|heir| self.locals.get_mut(heir)) {
+                heir.stands = true;
+            }
+            void.push((stood, heir));
+        }
+        void
+    }
+
+    /// A new generation: its candidates are still to be declared, and the peer's are unknown but for
+    /// `keep`, over which data flows. Whoever signals that address again takes it over.
+    pub(crate) fn restart(&mut self, keep: Option<Id<Remote>>) {
+        self.end = End::Open;
+        let gone: Box<[_]> = self.remotes.iter().map(|(id, _)| id).filter(|id| Some(*id) != keep).collect();
+        for id in gone {
+            self.remotes.remove(id);
+        }
+        if let Some(kept) = keep.and_then(|id| self.remotes.get_mut(id)) {
+            kept.learned = true;
+            kept.candidate.ufrag = None;
+        }
     }
 
     /// Forgets signalled candidates that name another fragment than `ufrag`; returns them.

@@ -7,13 +7,14 @@ use gimlet_stun::{Class, IntegrityAlgorithm, Key, Message, MessageWriter, Method
 use crate::Role;
 use crate::answers::{Answer, AnswerKind, Unknown};
 use crate::credentials::Peer;
+use crate::pair::Nominated;
 use crate::role::{Claim, Tiebreak};
 
 /// An authenticated request, reduced to what the agent acts on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) priority: u32,
-    pub(crate) use_candidate: bool,
+    pub(crate) nominates: Option<Nominated>,
     /// `None`: the peer says nothing about its role, and no conflict can be seen.
     pub(crate) claim: Option<Claim>,
 }
@@ -41,7 +42,21 @@ impl Request {
             (Some(_), Some(_)) => return Err(BadRequest::Attributes),
         };
         let priority = message.priority().ok_or(BadRequest::Attributes)?;
-        Ok(Self { priority, use_candidate: message.use_candidate(), claim })
+        Ok(Self { priority, nominates: nomination(message), claim })
+    }
+}
+
+/// NOMINATION (draft-thatcher-ice-renomination): a number that grows with every choice. A peer that does
+/// not know it takes USE-CANDIDATE beside it for a plain nomination.
+const NOMINATION: u16 = 0xC001;
+
+/// How `message` nominates, if it does. A NOMINATION of another length, or of 0, says nothing.
+fn nomination(message: &Message<'_>) -> Option<Nominated> {
+    let number =
+        message.attribute(NOMINATION).and_then(|value| value.try_into().ok()).map(u32::from_be_bytes);
+    match number.filter(|number| *number > 0) {
+        Some(number) => Some(Nominated::Numbered(number)),
+        None => message.use_candidate().then_some(Nominated::Plainly),
     }
 }
 
@@ -53,7 +68,7 @@ pub(crate) fn write_check(
     peer: &Peer,
     priority: u32,
     tiebreak: &Tiebreak,
-    nominates: bool,
+    nominates: Option<Nominated>,
 ) {
     let writer = MessageWriter::new(out, Class::Request, Method::BINDING, id)
         .username(&peer.username)
@@ -62,13 +77,19 @@ pub(crate) fn write_check(
         Role::Controlling => writer.ice_controlling(tiebreak.tiebreaker()),
         Role::Controlled => writer.ice_controlled(tiebreak.tiebreaker()),
     };
-    let writer = if nominates { writer.use_candidate() } else { writer };
+    let writer = match nominates {
+        None => writer,
+        Some(Nominated::Plainly) => writer.use_candidate(),
+        Some(Nominated::Numbered(number)) => {
+            writer.use_candidate().attribute(NOMINATION, &number.to_be_bytes())
+        }
+    };
     writer.integrity(&peer.key).fingerprint();
 }
 
 /// Writes an answer.
 pub(crate) fn write_answer(out: &mut Vec<u8>, answer: &Answer, key: &Key) {
-    let Answer { path, id, kind } = *answer;
+    let Answer { path, id, kind, era: _ } = *answer;
     let begin = |out, class| MessageWriter::new(out, class, Method::BINDING, id);
     match kind {
         AnswerKind::Success(algorithm) => {

@@ -49,10 +49,31 @@ impl Checklist {
         }
     }
 
-    /// The pair of these two candidates.
+    /// The pair of these two candidates in the current generation.
     pub(crate) fn find(&self, local: Id<Local>, remote: Id<Remote>) -> Option<Id<Pair>> {
-        let mut pairs = self.pairs.iter().filter(|(_, pair)| pair.local == local && pair.remote == remote);
+        let mut pairs = self.current().filter(|(_, pair)| pair.local == local && pair.remote == remote);
         pairs.next().map(|(id, _)| id)
+    }
+
+    /// The pairs of the current generation.
+    fn current(&self) -> impl Iterator<Item = (Id<Pair>, &Pair)> {
+        self.pairs.iter().filter(|(_, pair)| pair.generation == self.generation)
+    }
+
+    /// Which session new pairs belong to: grows with every restart (RFC 8445 §9).
+    pub(crate) const fn generation(&self) -> u16 {
+        self.generation
+    }
+
+    /// Begins a new generation. Of the old pairs only `keep` stays.
+    pub(crate) fn restart(&mut self, keep: Option<Id<Pair>>) {
+        let gone: Vec<_> = self.pairs.iter().map(|(id, _)| id).filter(|id| Some(*id) != keep).collect();
+        for id in gone {
+            self.remove(id);
+        }
+        self.triggered.clear();
+        self.turn = Lane::Host;
+        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Forms the pair of `ends`, which is not there. `wanted` says that the peer has just used it: then
@@ -138,14 +159,16 @@ impl Checklist {
     }
 
     /// Removes the pairs that were not checked: nomination is over (RFC 8445 §8.1.2).
-    pub(crate) fn remove_unchecked(&mut self, mut removed: impl FnMut(Id<Pair>)) {
+    pub(crate) fn remove_unchecked(
+        &mut self,
+        spared: impl Fn(&Pair) -> bool,
+        mut removed: impl FnMut(Id<Pair>),
+    ) {
+        let goes = |pair: &Pair| pair.is_unchecked() && !spared(pair);
         let pairs = &self.pairs;
-        self.triggered.retain(|id| pairs.get(*id).is_some_and(|pair| pair.recheck));
-        let unchecked = |pairs: &Arena<Pair>| {
-            let mut unchecked = pairs.iter().filter(|(_, pair)| pair.is_unchecked());
-            unchecked.next().map(|(id, _)| id)
-        };
-        while let Some(id) = unchecked(&self.pairs) {
+        self.triggered.retain(|id| pairs.get(*id).is_some_and(|pair| pair.recheck || !goes(pair)));
+        let next = |pairs: &Arena<Pair>| pairs.iter().find(|(_, pair)| goes(pair)).map(|(id, _)| id);
+        while let Some(id) = next(&self.pairs) {
             self.pairs.remove(id);
             removed(id);
         }
@@ -248,8 +271,31 @@ impl Checklist {
 
     /// The valid pair of the highest priority.
     pub(crate) fn best_valid(&self) -> Option<(Id<Pair>, &Pair)> {
-        let valid = self.pairs.iter().filter(|(_, pair)| pair.is(PairState::Succeeded));
+        let valid = self.current().filter(|(_, pair)| pair.is(PairState::Succeeded));
         valid.max_by_key(|(id, pair)| (pair.priority, Reverse(*id)))
+    }
+
+    /// Which valid pair takes the place of `instead`: one that the peer asked for, then by priority.
+    pub(crate) fn fallback(&self, now: Instant, instead: Id<Pair>) -> Option<Id<Pair>> {
+        let fresh = self.current().filter(|(id, pair)| *id != instead && pair.is_fresh(now));
+        fresh.max_by_key(|(id, pair)| (pair.asked.is_some(), pair.priority, Reverse(*id))).map(|(id, _)| id)
+    }
+
+    /// Whether a pair other than `than` is valid.
+    pub(crate) fn has_other_valid(&self, than: Id<Pair>) -> bool {
+        self.current().any(|(id, pair)| id != than && pair.is(PairState::Succeeded))
+    }
+
+    /// Gives the failed pairs of which `chosen` holds another chance; says whether there were any.
+    pub(crate) fn revive(&mut self, chosen: impl Fn(&Pair) -> bool) -> bool {
+        let generation = self.generation;
+        let mut any = false;
+        for (_, pair) in self.pairs.iter_mut() {
+            if pair.generation == generation && pair.is(PairState::Failed) && chosen(pair) {
+                any |= pair.step(PairStep::Trigger);
+            }
+        }
+        any
     }
 
     /// The pairs of the remote candidate `remote`.
@@ -280,7 +326,7 @@ impl Checklist {
     /// Records that a check of `id` left.
     pub(crate) fn on_checked(&mut self, id: Id<Pair>, now: Instant) {
         if let Some(pair) = self.pairs.get_mut(id) {
-            pair.checked_at = now;
+            pair.seen.checked_at = now;
             pair.history.checks = pair.history.checks.saturating_add(1);
         }
     }

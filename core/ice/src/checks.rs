@@ -6,7 +6,9 @@ use core::time::Duration;
 use gimlet_machine::{Id, Instant, Rng};
 use gimlet_stun::{Due, RC_DEFAULT, RM_DEFAULT, Retransmission, TransactionId};
 
-use crate::pair::Pair;
+use crate::CONSENT_TIMEOUT;
+use crate::consent::Consent;
+use crate::pair::{Nominated, Pair};
 
 /// One connectivity check (RFC 8445 §2.5).
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +19,8 @@ pub(crate) struct Check {
     pub(crate) sent_at: Instant,
     /// The epoch of the role it claims.
     pub(crate) epoch: u32,
-    /// Whether it carries USE-CANDIDATE.
-    pub(crate) nominates: bool,
+    /// Whether it carries USE-CANDIDATE, and with which number.
+    pub(crate) nominates: Option<Nominated>,
     retransmission: Retransmission,
     /// The pair has moved on: the answer counts, its absence does not.
     cancelled: bool,
@@ -34,6 +36,11 @@ impl Check {
     pub(crate) const fn is_cancelled(&self) -> bool {
         self.cancelled
     }
+
+    /// Whether it is a request for consent, or one whose answer is worth no more than that by now.
+    pub(crate) const fn is_consent(&self) -> bool {
+        self.cancelled && self.nominates.is_none()
+    }
 }
 
 /// All checks that await their answers.
@@ -45,11 +52,20 @@ pub(crate) struct Checks {
     ta: Duration,
     max: usize,
     rng: Rng,
+    /// The path in use, whose requests share the pacing.
+    pub(crate) consent: Consent,
 }
 
 impl Checks {
     pub(crate) fn new(ta: Duration, max: usize, rng: Rng) -> Self {
-        Self { pending: Vec::new(), next_slot: Instant::ZERO, ta, max: max.max(1), rng }
+        Self {
+            pending: Vec::new(),
+            next_slot: Instant::ZERO,
+            ta,
+            max: max.max(1),
+            rng,
+            consent: Consent::new(),
+        }
     }
 
     /// An id for a message that nobody answers.
@@ -81,22 +97,41 @@ impl Checks {
         now: Instant,
         pair: Id<Pair>,
         epoch: u32,
-        nominates: bool,
+        nominates: Option<Nominated>,
         rto: Duration,
     ) -> Check {
-        debug_assert!(self.has_room() && self.may_send(now), "the caller asks first");
+        debug_assert!(self.has_room(), "the caller asks first");
+        let retransmission = Retransmission::new(now, rto, RC_DEFAULT, RM_DEFAULT);
+        let id = TransactionId::random(&mut self.rng);
+        self.send(Check { id, pair, sent_at: now, epoch, nominates, retransmission, cancelled: false })
+    }
+
+    /// Begins a request that is sent once and listened to for as long as it may tell something: one for
+    /// consent. Its silence decides nothing by itself.
+    pub(crate) fn start_once(&mut self, now: Instant, pair: Id<Pair>, epoch: u32) -> Check {
+        let retransmission = Retransmission::new(now, CONSENT_TIMEOUT, 1, 1);
+        let id = TransactionId::random(&mut self.rng);
+        self.send(Check { id, pair, sent_at: now, epoch, nominates: None, retransmission, cancelled: true })
+    }
+
+    fn send(&mut self, mut check: Check) -> Check {
+        debug_assert!(self.may_send(check.sent_at), "the caller asks first");
         if self.pending.len() >= self.max {
             let cancelled = self.pending.iter().enumerate().filter(|(_, check)| check.cancelled);
             let oldest = cancelled.min_by_key(|(_, check)| check.sent_at).map(|(index, _)| index);
-            self.pending.swap_remove(oldest.unwrap_or(0));
+            if let Some(oldest) = oldest {
+                self.pending.swap_remove(oldest);
+            }
         }
-        let mut retransmission = Retransmission::new(now, rto, RC_DEFAULT, RM_DEFAULT);
-        retransmission.due(now);
-        let id = TransactionId::random(&mut self.rng);
-        let check = Check { id, pair, sent_at: now, epoch, nominates, retransmission, cancelled: false };
+        check.retransmission.due(check.sent_at);
         self.pending.push(check);
-        self.next_slot = now + self.ta;
+        self.next_slot = check.sent_at + self.ta;
         check
+    }
+
+    /// The generator of what belongs to generation or request number `nth`.
+    pub(crate) fn fork(&self, label: &str, nth: u64) -> Rng {
+        self.rng.fork_nth(label, nth)
     }
 
     /// The check whose retransmission is longest overdue, if one is due and the pacing allows it. The
@@ -159,6 +194,11 @@ impl Checks {
             check.retransmission.cancel();
             check.cancelled = true;
         }
+    }
+
+    /// Forgets the checks of which `kept` does not hold.
+    pub(crate) fn retain(&mut self, kept: impl Fn(&Check) -> bool) {
+        self.pending.retain(kept);
     }
 
     /// Forgets the checks of a pair that is gone.

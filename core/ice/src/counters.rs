@@ -1,7 +1,7 @@
 //! What the agent did with datagrams, and what it had to drop.
 
 gimlet_machine::counters! {
-    /// Counts since the agent was made. All but the first four are drops or refusals.
+    /// Counts since the agent was made. All from `malformed` on are drops or refusals.
     pub struct IceCounters {
         /// Checks sent, retransmissions not included.
         checks_sent,
@@ -11,6 +11,12 @@ gimlet_machine::counters! {
         requests_answered,
         /// Checks of ours answered with success.
         checks_answered,
+        /// Requests for consent, and probes of the path in use.
+        consent_requests,
+        /// Answers that were late on the path in use.
+        probes_missed,
+        /// Changes of the selected path after the first selection.
+        moves,
         /// Looked like STUN and was not (RFC 8489 §5, §14.7).
         malformed,
         /// Indications on a path of ours: they only keep NATs open.
@@ -29,7 +35,8 @@ gimlet_machine::counters! {
         unknown_bases,
         /// Requests forgotten before the peer's credentials arrived.
         early_requests_forgotten,
-        /// USE-CANDIDATE from a peer that does not control (RFC 8445 §7.3.1.5).
+        /// Nominations by a peer that does not control (RFC 8445 §7.3.1.5), that were outdated, or that
+        /// came from an earlier generation.
         nominations_ignored,
         /// Answers to our checks that were not signed by the peer.
         answers_forged,

@@ -1,13 +1,15 @@
 //! Username fragments and passwords, and the keys they make.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use gimlet_machine::Rng;
+use gimlet_machine::{Id, Rng};
 use gimlet_stun::Key;
 
 use crate::foundation::{ice_char, is_ice_chars};
+use crate::pair::Pair;
 use crate::{CredentialsError, PASSWORD_MAX, UFRAG_MAX};
 
 /// Characters in a fragment we make: 48 bits, twice what RFC 8445 §5.3 asks for, so that agents sharing
@@ -58,8 +60,30 @@ impl fmt::Debug for Credentials {
 pub(crate) struct Session {
     pub(crate) local: Credentials,
     /// Verifies requests and signs answers.
-    pub(crate) local_key: Key,
+    local_key: Key,
     pub(crate) peer: Option<Peer>,
+    /// The peer's answer to everything is yes (RFC 8445 §2.5).
+    pub(crate) peer_is_lite: bool,
+    /// The generation before, as long as its path carries data (RFC 8445 §9).
+    pub(crate) retired: Option<Box<Retired>>,
+}
+
+/// An earlier generation, of which one pair is still in use.
+#[derive(Debug)]
+pub(crate) struct Retired {
+    local: Credentials,
+    local_key: Key,
+    peer: Peer,
+    pub(crate) pair: Id<Pair>,
+}
+
+/// Which of our credentials a request names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Era {
+    /// The current ones.
+    Current,
+    /// Those of before the restart.
+    Retired,
 }
 
 /// What is known once the peer's credentials have arrived.
@@ -76,7 +100,39 @@ impl Session {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let local = Credentials::generate(rng);
         let local_key = Key::short_term(local.pwd.as_bytes());
-        Self { local, local_key, peer: None }
+        Self { local, local_key, peer: None, peer_is_lite: false, retired: None }
+    }
+
+    /// Begins a new generation (RFC 8445 §9). `pair`, of the current one, stays in use meanwhile; an
+    /// earlier generation stays if it is the one in use.
+    pub(crate) fn restart(&mut self, rng: &mut Rng, pair: Option<Id<Pair>>) {
+        let fresh = Session::new(rng);
+        let local = core::mem::replace(&mut self.local, fresh.local);
+        let local_key = core::mem::replace(&mut self.local_key, fresh.local_key);
+        if let Some((pair, peer)) = pair.zip(self.peer.take()) {
+            self.retired = Some(Box::new(Retired { local, local_key, peer, pair }));
+        }
+    }
+
+    /// Verifies requests of `era` and signs the answers to them.
+    pub(crate) fn key(&self, era: Era) -> &Key {
+        match (era, &self.retired) {
+            (Era::Retired, Some(retired)) => &retired.local_key,
+            (Era::Retired, None) | (Era::Current, _) => &self.local_key,
+        }
+    }
+
+    /// The peer as the credentials of `era` know it.
+    pub(crate) fn peer(&self, era: Era) -> Option<&Peer> {
+        match era {
+            Era::Current => self.peer.as_ref(),
+            Era::Retired => self.retired.as_ref().map(|retired| &retired.peer),
+        }
+    }
+
+    /// The pair of the retired generation that is still in use.
+    pub(crate) fn retired_pair(&self) -> Option<Id<Pair>> {
+        self.retired.as_ref().map(|retired| retired.pair)
     }
 
     /// Takes credentials that the owner assigned.
@@ -97,11 +153,13 @@ impl Session {
         self.peer = Some(Peer { credentials, key, username });
     }
 
-    /// The sender's fragment, if `username` addresses us (RFC 8445 §7.3). One that is longer than a
-    /// fragment can be is nobody's.
-    pub(crate) fn sender<'a>(&self, username: &'a [u8]) -> Option<&'a [u8]> {
-        let sender = username.strip_prefix(self.local.ufrag.as_bytes())?.strip_prefix(b":")?;
-        (sender.len() <= UFRAG_MAX).then_some(sender)
+    /// The sender's fragment, if `username` addresses us (RFC 8445 §7.3), and by which of our fragments.
+    /// One that is longer than a fragment can be is nobody's.
+    pub(crate) fn sender<'a>(&self, username: &'a [u8]) -> Option<(Era, &'a [u8])> {
+        let after = |ufrag: &str| username.strip_prefix(ufrag.as_bytes())?.strip_prefix(b":");
+        let current = after(&self.local.ufrag).map(|sender| (Era::Current, sender));
+        let retired = || Some((Era::Retired, after(&self.retired.as_ref()?.local.ufrag)?));
+        current.or_else(retired).filter(|(_, sender)| sender.len() <= UFRAG_MAX)
     }
 }
 
@@ -134,7 +192,10 @@ mod tests {
     fn a_username_addresses_us_only_with_our_whole_fragment_and_a_colon() {
         let session = Session::new(&mut Rng::from_u64(1));
         let ours = session.local.ufrag.clone();
-        assert_eq!(session.sender([ours.as_bytes(), b":peer"].concat().as_slice()), Some(&b"peer"[..]));
+        assert_eq!(
+            session.sender([ours.as_bytes(), b":peer"].concat().as_slice()),
+            Some((Era::Current, &b"peer"[..]))
+        );
         assert_eq!(session.sender(ours.as_bytes()), None);
         assert_eq!(session.sender([ours.as_bytes(), b"x:peer"].concat().as_slice()), None);
         assert_eq!(session.sender(b""), None);

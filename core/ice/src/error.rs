@@ -71,7 +71,7 @@ impl fmt::Display for CandidateError {
                 f.write_str("too many candidates of this type: raise `Limits` or offer fewer addresses")
             }
             CandidateError::AfterEnd => {
-                f.write_str("the end of candidates was already declared: restart to add more")
+                f.write_str("the end of candidates was already declared: restart the agent to add more")
             }
             CandidateError::Closed => f.write_str("the agent is closed"),
         }
@@ -87,8 +87,8 @@ pub enum CredentialsError {
     Ufrag,
     /// The password is not 22 to 256 `ice-char`s.
     Password,
-    /// Other credentials are in place; changing them is an ICE restart (RFC 8445 §9), which takes a
-    /// new agent.
+    /// Other credentials are in place; changing them is an ICE restart (RFC 8445 §9), which begins with
+    /// [`crate::Agent::restart`].
     AlreadySet,
     /// The agent is closed.
     Closed,
@@ -99,9 +99,7 @@ impl fmt::Display for CredentialsError {
         f.write_str(match self {
             CredentialsError::Ufrag => "the username fragment must be 4 to 256 letters, digits, `+` or `/`",
             CredentialsError::Password => "the password must be 22 to 256 letters, digits, `+` or `/`",
-            CredentialsError::AlreadySet => {
-                "the peer's credentials are already set: restart with a new agent"
-            }
+            CredentialsError::AlreadySet => "the peer's credentials are already set: restart the agent first",
             CredentialsError::Closed => "the agent is closed",
         })
     }

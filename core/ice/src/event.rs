@@ -21,9 +21,21 @@ pub enum Event {
         /// How long the check took, unless it was retransmitted.
         rtt: Option<Duration>,
     },
-    /// Nomination finished: both sides use `path`.
+    /// Use `path`: nomination finished, or what was selected died and this is the best that works.
     PathSelected {
         /// The path to use.
+        path: Path,
+    },
+    /// Three answers in a row are late on the path in use, and nothing better is known to work yet. It
+    /// stays in use; when it answers again, [`Event::PathValid`] says so.
+    PathSuspect {
+        /// The path in use.
+        path: Path,
+    },
+    /// The peer has not answered on the path in use for [`crate::CONSENT_TIMEOUT`]: nothing more may be
+    /// sent there (RFC 7675 §5.1). [`Event::PathSelected`] follows if another path works.
+    ConsentExpired {
+        /// The path that was in use.
         path: Path,
     },
     /// A role conflict was settled by changing our role (RFC 8445 §7.3.1.1, §7.2.5.1).
@@ -76,10 +88,12 @@ impl Event {
     const fn can_be_dropped(&self) -> bool {
         match self {
             Event::PathValid { .. }
+            | Event::PathSuspect { .. }
             | Event::LocalPeerReflexive { .. }
             | Event::RemotePeerReflexive { .. } => true,
             Event::StateChanged(_)
             | Event::PathSelected { .. }
+            | Event::ConsentExpired { .. }
             | Event::RoleChanged(_)
             | Event::Failed { .. } => false,
         }

@@ -115,6 +115,7 @@ mod candidates;
 mod check;
 mod checklist;
 mod checks;
+mod consent;
 mod counters;
 mod credentials;
 mod error;
@@ -136,8 +137,8 @@ pub use error::{CandidateError, CredentialsError};
 pub use event::{Event, FailureCause};
 pub use foundation::Foundation;
 pub use limits::{
-    CANDIDATE_LINE_MAX, FOUNDATION_MAX, KEEPALIVE_INTERVAL, Limits, MESSAGE_MAX, PAC_TIMEOUT, PASSWORD_MAX,
-    TA_MIN, UFRAG_MAX,
+    CANDIDATE_LINE_MAX, CONSENT_INTERVAL_MAX, CONSENT_INTERVAL_MIN, CONSENT_TIMEOUT, FOUNDATION_MAX,
+    KEEPALIVE_INTERVAL, Limits, MESSAGE_MAX, PAC_TIMEOUT, PASSWORD_MAX, TA_MIN, UFRAG_MAX,
 };
 pub use pair::PairError;
 pub use priority::{candidate_priority, pair_priority};

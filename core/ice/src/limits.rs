@@ -17,7 +17,7 @@ pub struct Limits {
     /// not been checked yet gives way, or the new pair is not formed.
     pub pairs_max: usize,
     /// Checks awaiting an answer, cancelled ones included. Cancelled ones give way first; otherwise
-    /// no new check leaves before one ends.
+    /// no new check leaves before one ends. A request for consent always has a place, at most one more.
     pub checks_max: usize,
     /// Requests remembered before the peer's credentials are known. All are answered; beyond it the
     /// oldest is forgotten.
@@ -54,7 +54,17 @@ pub const TA_MIN: Duration = Duration::from_millis(5);
 /// the default timers (RFC 8863 §4).
 pub const PAC_TIMEOUT: Duration = Duration::from_millis(39_500);
 
-/// Tr, the shortest keepalive interval (RFC 8445 §11): 15 seconds.
+/// How long the peer's latest answer allows data on the selected path (RFC 7675 §5.1).
+pub const CONSENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The shortest and the longest time between two requests for consent: 5 seconds, less or more by up to a
+/// fifth, so that the agents of many peers do not fall into step (RFC 7675 §5.1).
+pub const CONSENT_INTERVAL_MIN: Duration = Duration::from_secs(4);
+/// See [`CONSENT_INTERVAL_MIN`].
+pub const CONSENT_INTERVAL_MAX: Duration = Duration::from_secs(6);
+
+/// Tr, the shortest keepalive interval (RFC 8445 §11): 15 seconds. Lite agents send keepalives; full ones
+/// ask for consent, which keeps NATs open just as well.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The longest username fragment (RFC 8445 §5.3). Longer ones are refused.

@@ -8,7 +8,7 @@ use gimlet_machine::{Id, Instant};
 use crate::candidates::{Local, Remote};
 use crate::priority::likelihood;
 use crate::state::{PairState, PairStep};
-use crate::{Candidate, CandidateKind, Role, pair_priority};
+use crate::{CONSENT_TIMEOUT, Candidate, CandidateKind, Role, pair_priority};
 
 /// A local candidate (standing for its base) and a remote one (RFC 8445 §6.1.2.2). Because an answer
 /// counts only when it comes back on the very path of its check, the pair is also the valid pair that
@@ -25,16 +25,37 @@ pub(crate) struct Pair {
     pub(crate) generation: u16,
     /// The foundations of both candidates as numbers: equal for pairs that likely share their fate.
     pub(crate) foundation: u32,
-    /// When the latest check left.
-    pub(crate) checked_at: Instant,
+    pub(crate) seen: Seen,
     pub(crate) history: History,
     state: PairState,
     lane: Lane,
-    /// Controlled: the peer asked for this pair before it was valid here (RFC 8445 §7.3.1.5).
-    pub(crate) nominated: bool,
+    /// Controlled: the peer asked for this pair (RFC 8445 §7.3.1.5).
+    pub(crate) asked: Option<Nominated>,
     /// A valid pair is to be checked once more, under the role that a 487 gave us (RFC 8445 §7.2.5.1).
     /// It stays valid meanwhile: the refusal was about the role, not about the path.
     pub(crate) recheck: bool,
+}
+
+/// When what happened on a pair.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// The latest check left.
+    pub(crate) checked_at: Instant,
+    /// The latest check was answered with success: the peer's consent (RFC 7675 §5.1).
+    pub(crate) answered_at: Instant,
+    /// The latest authenticated request of the peer arrived.
+    pub(crate) heard_at: Instant,
+    /// The pair was formed while another was selected.
+    pub(crate) late: bool,
+}
+
+/// How a pair was nominated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nominated {
+    /// With USE-CANDIDATE alone (RFC 8445 §8.1.1).
+    Plainly,
+    /// With a number: the highest counts (draft-thatcher-ice-renomination).
+    Numbered(u32),
 }
 
 /// What became of a pair's checks.
@@ -128,11 +149,16 @@ impl Pair {
             likelihood: 0,
             generation,
             foundation: 0,
-            checked_at: Instant::ZERO,
+            seen: Seen {
+                checked_at: Instant::ZERO,
+                answered_at: Instant::ZERO,
+                heard_at: Instant::ZERO,
+                late: false,
+            },
             history: History::default(),
             state: PairState::Frozen,
             lane: Lane::Host,
-            nominated: false,
+            asked: None,
             recheck: false,
         };
         pair.rank(ends, role);
@@ -157,6 +183,16 @@ impl Pair {
 
     pub(crate) const fn lane(&self) -> Lane {
         self.lane
+    }
+
+    /// Until when the peer's latest answer allows data (RFC 7675 §5.1).
+    pub(crate) fn consent_until(&self) -> Instant {
+        self.seen.answered_at + CONSENT_TIMEOUT
+    }
+
+    /// Whether data may leave on the pair: it is valid, and the peer said so lately.
+    pub(crate) fn is_fresh(&self, now: Instant) -> bool {
+        self.is(PairState::Succeeded) && self.consent_until() > now
     }
 
     /// Takes `step`, if the graph allows it here.

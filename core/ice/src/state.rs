@@ -4,17 +4,24 @@
 //! ```text
 //! pair        Frozen ⇄ Waiting ──check──► InProgress ──succeed──► Succeeded
 //!                         ▲                 │   │                     │
-//!                         ├─────trigger─────┘   └──fail──► Failed ◄───┘ fail (its nomination)
-//!                         └─────────────trigger──────────────┘
+//!                         ├─────trigger─────┘   └──fail──► Failed ◄───┘ fail (its nomination, consent)
+//!                         └─────────────trigger──────────────┘        any ──believe──► Succeeded (lite)
 //!
-//! agent       New ──start──► Checking ──validate──► Connected ──select──► Completed
-//!                             ▲    ▲ └─fail─► Failed    │
-//!                             │    └──start─────┘       │
-//!                             └──────────lose───────────┘          any ──close──► Closed
+//! agent       New ──start──► Checking ──validate──► Connected ◄─select/unselect─► Completed
+//!                             ▲    ▲ └─fail─► Failed    │                             │
+//!                             │    └──start─────┘       │                             │
+//!                             └──────────lose───────────┴─────────────────────────────┘
+//!                                                                  any ──close──► Closed
 //!
 //! nomination  Undecided ──validate──► Provisional ──request──► Requested ──confirm──► Selected
-//!                 ▲                    │  ▲  └──────accept─────────┼────────────────────►▲
-//!                 └────────lose────────┘  └─────────refuse─────────┘
+//!                 ▲                    ▲ │  ▲ └─────accept─────────┼────────────────────►▲ │
+//!                 ├────────lose────────┼─┘  └───────refuse─────────┘                     │ │ move
+//!                 │                    │                                 confirm, accept │ ▼
+//!                 └── lose, restart ───┴────────────────release───────────────────────── Moved
+//!
+//! liveness    Fresh ──miss──► Once ──miss──► Twice ──miss──► Suspect
+//!               ▲   └─────────alarm─────────►▲ │               │
+//!               └──────────────answer──────────┴───────────────┘
 //! ```
 
 use core::fmt;
@@ -48,8 +55,10 @@ pub(crate) enum PairStep {
     Trigger,
     /// Its check was answered with success.
     Succeed,
-    /// Its check was answered with an error, asymmetrically or not at all.
+    /// Its check was answered with an error, asymmetrically or not at all; or its consent is over.
     Fail,
+    /// The peer says that it works, and we are lite: we do not check (RFC 8445 §7.3.2).
+    Believe,
 }
 
 impl PairState {
@@ -92,6 +101,10 @@ impl PairState {
                 InProgress | Succeeded => Some(Failed),
                 Frozen | Waiting | Failed => None,
             },
+            PairStep::Believe => match self {
+                Frozen | Waiting | InProgress | Failed => Some(Succeeded),
+                Succeeded => None,
+            },
         }
     }
 
@@ -113,7 +126,7 @@ pub enum State {
     Checking,
     /// Has a valid path, awaits the end of nomination. Data may be sent.
     Connected,
-    /// Both sides agreed on a path.
+    /// Both sides agreed on a path. It stays so when another path that works takes its place.
     Completed,
     /// No pair works, and none can be added any more. A check from the peer revives the agent.
     Failed,
@@ -130,8 +143,10 @@ pub(crate) enum Step {
     Validate,
     /// Nomination finished.
     Select,
-    /// The last valid pair was lost before nomination finished.
+    /// The last valid pair was lost.
     Lose,
+    /// The agreed path is gone or belongs to an earlier generation, and there is another.
+    Unselect,
     /// Every pair failed and no more can come.
     Fail,
     /// The owner closed it.
@@ -160,8 +175,12 @@ impl State {
                 New | Checking | Completed | Failed | Closed => None,
             },
             Step::Lose => match self {
-                Connected => Some(Checking),
-                New | Checking | Completed | Failed | Closed => None,
+                Connected | Completed => Some(Checking),
+                New | Checking | Failed | Closed => None,
+            },
+            Step::Unselect => match self {
+                Completed => Some(Connected),
+                New | Checking | Connected | Failed | Closed => None,
             },
             Step::Fail => match self {
                 Checking => Some(Failed),
@@ -199,6 +218,9 @@ pub(crate) enum Nomination {
     Requested,
     /// Done.
     Selected,
+    /// Uses another pair than was agreed on, because that one died or this one is better; awaits the
+    /// peer's agreement.
+    Moved,
 }
 
 /// What may happen to nomination.
@@ -216,41 +238,114 @@ pub(crate) enum NominationStep {
     Refuse,
     /// The last valid pair was lost.
     Lose,
+    /// Another valid pair takes the place of the selected one.
+    Move,
+    /// The selected pair is gone, and the others are valid but have to be looked at first.
+    Release,
+    /// A new generation begins (RFC 8445 §9).
+    Restart,
 }
 
 impl Nomination {
     #[cfg(test)]
-    const ALL: [Nomination; 4] =
-        [Nomination::Undecided, Nomination::Provisional, Nomination::Requested, Nomination::Selected];
+    const ALL: [Nomination; 5] = [
+        Nomination::Undecided,
+        Nomination::Provisional,
+        Nomination::Requested,
+        Nomination::Selected,
+        Nomination::Moved,
+    ];
 
     /// The state after `step`; `None` if it cannot happen here.
     pub(crate) const fn after(self, step: NominationStep) -> Option<Nomination> {
-        use Nomination::{Provisional, Requested, Selected, Undecided};
+        use Nomination::{Moved, Provisional, Requested, Selected, Undecided};
         match step {
             NominationStep::Validate => match self {
                 Undecided => Some(Provisional),
-                Provisional | Requested | Selected => None,
+                Provisional | Requested | Selected | Moved => None,
             },
             NominationStep::Request => match self {
                 Provisional => Some(Requested),
-                Undecided | Requested | Selected => None,
+                Undecided | Requested | Selected | Moved => None,
             },
             NominationStep::Confirm => match self {
-                Requested => Some(Selected),
+                Requested | Moved => Some(Selected),
                 Undecided | Provisional | Selected => None,
             },
             NominationStep::Accept => match self {
-                // Selected: without renomination, the better of two nominated pairs is used.
-                Provisional | Selected => Some(Selected),
+                // Selected: the peer chose again, or of two plain choices this is the better one.
+                Provisional | Selected | Moved => Some(Selected),
                 Undecided | Requested => None,
             },
             NominationStep::Refuse => match self {
                 Requested => Some(Provisional),
-                Undecided | Provisional | Selected => None,
+                Undecided | Provisional | Selected | Moved => None,
             },
             NominationStep::Lose => match self {
-                Provisional => Some(Undecided),
-                Undecided | Requested | Selected => None,
+                Provisional | Selected | Moved => Some(Undecided),
+                Undecided | Requested => None,
+            },
+            NominationStep::Move => match self {
+                Selected | Moved => Some(Moved),
+                Undecided | Provisional | Requested => None,
+            },
+            NominationStep::Release => match self {
+                Selected | Moved => Some(Provisional),
+                Undecided | Provisional | Requested => None,
+            },
+            NominationStep::Restart => match self {
+                Provisional | Requested | Selected | Moved => Some(Undecided),
+                Undecided => None,
+            },
+        }
+    }
+}
+
+/// Whether the path in use still answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Liveness {
+    /// The latest request was answered, or its answer is not late yet.
+    Fresh,
+    /// One answer is late.
+    Once,
+    /// Two answers in a row are late: other ways are looked for.
+    Twice,
+    /// Three: whatever else works is better.
+    Suspect,
+}
+
+/// What may happen to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LivenessStep {
+    /// An answer is late.
+    Miss,
+    /// The owner knows that the network changed: one more late answer is enough.
+    Alarm,
+    /// The peer answered.
+    Answer,
+}
+
+impl Liveness {
+    #[cfg(test)]
+    const ALL: [Liveness; 4] = [Liveness::Fresh, Liveness::Once, Liveness::Twice, Liveness::Suspect];
+
+    /// The state after `step`; `None` if nothing changes.
+    pub(crate) const fn after(self, step: LivenessStep) -> Option<Liveness> {
+        use Liveness::{Fresh, Once, Suspect, Twice};
+        match step {
+            LivenessStep::Miss => match self {
+                Fresh => Some(Once),
+                Once => Some(Twice),
+                Twice => Some(Suspect),
+                Suspect => None,
+            },
+            LivenessStep::Alarm => match self {
+                Fresh | Once => Some(Twice),
+                Twice | Suspect => None,
+            },
+            LivenessStep::Answer => match self {
+                Once | Twice | Suspect => Some(Fresh),
+                Fresh => None,
             },
         }
     }

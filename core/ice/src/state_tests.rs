@@ -32,14 +32,18 @@ fn matches_snapshot(name: &str, actual: &str) {
     assert_eq!(actual, expected, "{name} changed: look at the edges, then run with UPDATE=1");
 }
 
-const PAIR_STEPS: [PairStep; 6] = [
+const PAIR_STEPS: [PairStep; 7] = [
     PairStep::Unfreeze,
     PairStep::Outrank,
     PairStep::Check,
     PairStep::Trigger,
     PairStep::Succeed,
     PairStep::Fail,
+    PairStep::Believe,
 ];
+
+const STEPS: [Step; 7] =
+    [Step::Start, Step::Validate, Step::Select, Step::Lose, Step::Unselect, Step::Fail, Step::Close];
 
 #[test]
 fn the_pair_graph_is_the_committed_one() {
@@ -48,8 +52,7 @@ fn the_pair_graph_is_the_committed_one() {
 
 #[test]
 fn the_agent_graph_is_the_committed_one() {
-    let steps = [Step::Start, Step::Validate, Step::Select, Step::Lose, Step::Fail, Step::Close];
-    matches_snapshot("agent.txt", &table(&State::ALL, &steps, State::after));
+    matches_snapshot("agent.txt", &table(&State::ALL, &STEPS, State::after));
 }
 
 #[test]
@@ -61,14 +64,22 @@ fn the_nomination_graph_is_the_committed_one() {
         NominationStep::Accept,
         NominationStep::Refuse,
         NominationStep::Lose,
+        NominationStep::Move,
+        NominationStep::Release,
+        NominationStep::Restart,
     ];
     matches_snapshot("nomination.txt", &table(&Nomination::ALL, &steps, Nomination::after));
 }
 
 #[test]
+fn the_liveness_graph_is_the_committed_one() {
+    let steps = [LivenessStep::Miss, LivenessStep::Alarm, LivenessStep::Answer];
+    matches_snapshot("liveness.txt", &table(&Liveness::ALL, &steps, Liveness::after));
+}
+
+#[test]
 fn nothing_leaves_closed_and_a_pair_is_open_exactly_until_it_is_decided() {
-    let steps = [Step::Start, Step::Validate, Step::Select, Step::Lose, Step::Fail, Step::Close];
-    assert!(steps.into_iter().all(|step| State::Closed.after(step).is_none()));
+    assert!(STEPS.into_iter().all(|step| State::Closed.after(step).is_none()));
     let open = PairState::ALL.map(PairState::is_open);
     assert_eq!(open, [true, true, true, false, false]);
 }

@@ -13,8 +13,16 @@ pub(crate) enum TimerKey {
     Nominate,
     /// The wait for peer-reflexive candidates ends (RFC 8863).
     Patience,
-    /// The path in use needs a packet to stay open (RFC 8445 §11).
+    /// The path in use needs a packet to stay open (RFC 8445 §11). Lite agents only.
     Keepalive,
+    /// The peer is to be asked whether it still wants our data (RFC 7675 §5.1).
+    Consent,
+    /// The answer to the latest request on the path in use is late.
+    Probe,
+    /// The peer's consent ends.
+    Expiry,
+    /// Paths that did not work get another chance.
+    Return,
 }
 
 impl Timer for TimerKey {
@@ -25,6 +33,10 @@ impl Timer for TimerKey {
             TimerKey::Nominate => "nominate",
             TimerKey::Patience => "patience",
             TimerKey::Keepalive => "keepalive",
+            TimerKey::Consent => "consent",
+            TimerKey::Probe => "probe",
+            TimerKey::Expiry => "consent expires",
+            TimerKey::Return => "return",
         }
     }
 }

@@ -279,7 +279,7 @@ fn case_33_a_request_on_a_pair_in_progress_cancels_its_check_and_the_old_answer_
 
     assert_eq!(desk.answer(&first), Verdict::Consumed);
     assert_eq!(desk.state_of(LOCAL, PEER), PairState::Succeeded);
-    desk.wait(10_000);
+    desk.wait(3_900);
     assert!(desk.take_checks().is_empty(), "the second check is not needed any more");
 }
 

@@ -170,9 +170,14 @@ fn a_nomination_that_was_given_up_does_not_fail_its_pair_by_silence() {
     desk.wait(5);
     assert!(desk.take_one().message().use_candidate());
     desk.asked(direct(LOCAL, PEER), Ask { controlling: Some(u64::MAX), ..Ask::controlling() });
-    desk.wait(60_000);
+    for _ in 0..60 {
+        desk.wait(1_000);
+        for request in desk.take_checks() {
+            assert!(!request.message().use_candidate(), "and is not retransmitted");
+            desk.answer(&request);
+        }
+    }
     assert_eq!(desk.inner().valid_paths().count(), 1);
-    assert!(desk.take_checks().is_empty(), "and is not retransmitted");
 }
 
 #[test]

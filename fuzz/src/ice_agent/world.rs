@@ -313,7 +313,11 @@ impl World {
                 assert!(heard, "selected, and the peer was never heard");
                 assert_eq!(agent.inner().selected_path(), Some(path));
             }
-            Event::StateChanged(_)
+            Event::ConsentExpired { path } => {
+                assert!(agent.inner().selected_path() != Some(path), "expired, and still selected");
+            }
+            Event::PathSuspect { .. }
+            | Event::StateChanged(_)
             | Event::RoleChanged(_)
             | Event::LocalPeerReflexive { .. }
             | Event::RemotePeerReflexive { .. }

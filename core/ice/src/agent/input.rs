@@ -9,6 +9,7 @@ use super::Agent;
 use crate::answers::{Answer, AnswerKind, Heard};
 use crate::check::{BadRequest, Request};
 use crate::checks::Check;
+use crate::credentials::Era;
 use crate::pair::{Pair, PairError};
 use crate::state::{PairState, PairStep, State, Step};
 use crate::timer::TimerKey;
@@ -45,10 +46,11 @@ impl Agent {
     /// RFC 8445 §7.3. Our own password is all it takes, so a request is answered even before the
     /// peer's credentials are known.
     fn on_request(&mut self, now: Instant, path: Path, message: &Message<'_>) -> Verdict<Path> {
-        let Some(sender) = message.username().and_then(|username| self.session.sender(username)) else {
+        let Some((era, sender)) = message.username().and_then(|username| self.session.sender(username))
+        else {
             return Verdict::NotMine;
         };
-        if let Err(error) = message.verify(&self.session.local_key) {
+        if let Err(error) = message.verify(self.session.key(era)) {
             self.on_unauthenticated(now, path, message, error);
             return Verdict::Consumed;
         }
@@ -61,21 +63,29 @@ impl Agent {
                     BadRequest::Unknown(kinds) => AnswerKind::UnknownAttributes(algorithm, kinds),
                     BadRequest::Attributes => AnswerKind::Error(algorithm, error_code::BAD_REQUEST),
                 };
-                self.answer(path, message, kind);
+                self.answer(path, message, era, kind);
                 return Verdict::Consumed;
             }
         };
+        if era == Era::Retired {
+            // RFC 8445 §9: the peer may not have heard of the restart. It keeps its consent, and learns
+            // and changes nothing.
+            let answered = self.answer(path, message, era, AnswerKind::Success(algorithm));
+            self.counters.requests_answered += u64::from(answered);
+            self.counters.nominations_ignored += u64::from(request.nominates.is_some());
+            return Verdict::Consumed;
+        }
         if !self.settle_roles(&request, sender) {
             self.counters.role_conflicts_refused += 1;
-            self.answer(path, message, AnswerKind::Error(algorithm, error_code::ROLE_CONFLICT));
+            self.answer(path, message, era, AnswerKind::Error(algorithm, error_code::ROLE_CONFLICT));
             self.on_request_refused(&path);
             return Verdict::Consumed;
         }
-        if self.answer(path, message, AnswerKind::Success(algorithm)) {
+        if self.answer(path, message, era, AnswerKind::Success(algorithm)) {
             self.counters.requests_answered += 1;
         }
-        let Request { priority, use_candidate, claim: _ } = request;
-        self.on_request_answered(&Heard { path, priority, use_candidate, sender });
+        let Request { priority, nominates, claim: _ } = request;
+        self.on_request_answered(now, &Heard { path, priority, nominates, sender });
         Verdict::Consumed
     }
 
@@ -91,14 +101,15 @@ impl Agent {
                 error_code::UNAUTHENTICATED
             }
         };
-        let answer = Answer { path, id: message.transaction_id(), kind: AnswerKind::Unsigned(code) };
+        let (id, kind) = (message.transaction_id(), AnswerKind::Unsigned(code));
+        let answer = Answer { path, id, kind, era: Era::Current };
         if !self.answers.push_unsigned(now, answer) {
             self.counters.answers_withheld += 1;
         }
     }
 
-    fn answer(&mut self, path: Path, message: &Message<'_>, kind: AnswerKind) -> bool {
-        let queued = self.answers.push(Answer { path, id: message.transaction_id(), kind });
+    fn answer(&mut self, path: Path, message: &Message<'_>, era: Era, kind: AnswerKind) -> bool {
+        let queued = self.answers.push(Answer { path, id: message.transaction_id(), kind, era });
         self.counters.answers_withheld += u64::from(!queued);
         queued
     }
@@ -106,11 +117,11 @@ impl Agent {
     /// RFC 8445 §7.2.5.
     fn on_answer(&mut self, now: Instant, path: Path, message: &Message<'_>) -> Verdict<Path> {
         let id = message.transaction_id();
-        if self.checks.get(id).is_none() {
+        let Some(era) = self.checks.get(id).map(|check| self.era_of(check.pair)) else {
             return Verdict::NotMine;
-        }
+        };
         // RFC 8489 §9.1.4: as if it had never been received, so the check goes on.
-        let signed = self.session.peer.as_ref().is_some_and(|peer| message.verify(&peer.key).is_ok());
+        let signed = self.session.peer(era).is_some_and(|peer| message.verify(&peer.key).is_ok());
         if !signed {
             self.counters.answers_forged += 1;
             return Verdict::Consumed;
@@ -125,26 +136,32 @@ impl Agent {
         if expected != Some(path) {
             // RFC 8445 §7.2.5.2.1.
             self.counters.answers_asymmetric += 1;
-            self.on_check_failed(&check, PairError::Asymmetric);
+            self.on_check_failed(now, &check, PairError::Asymmetric);
         } else if message.class() == Class::Error {
             self.counters.answers_refusing += 1;
-            self.on_error_answer(&check, message);
+            self.on_error_answer(now, &check, message);
         } else if message.unknown_required().next().is_some() {
-            self.on_check_failed(&check, PairError::Malformed);
+            self.on_check_failed(now, &check, PairError::Malformed);
         } else {
             match message.xor_mapped_address() {
+                Some(_) if era == Era::Retired => self.on_consent(now, check.pair),
                 Some(mapped) => self.on_success(now, &check, path, mapped),
-                None => self.on_check_failed(&check, PairError::Malformed),
+                None => self.on_check_failed(now, &check, PairError::Malformed),
             }
         }
         Verdict::Consumed
     }
 
-    fn on_error_answer(&mut self, check: &Check, message: &Message<'_>) {
+    /// Which credentials the checks of a pair use.
+    pub(super) fn era_of(&self, id: Id<Pair>) -> Era {
+        if self.session.retired_pair() == Some(id) { Era::Retired } else { Era::Current }
+    }
+
+    fn on_error_answer(&mut self, now: Instant, check: &Check, message: &Message<'_>) {
         match message.error_code() {
             Some(error) if error.code == error_code::ROLE_CONFLICT => self.on_role_conflict(check),
-            Some(error) => self.on_check_failed(check, PairError::Refused(error.code)),
-            None => self.on_check_failed(check, PairError::Malformed),
+            Some(error) => self.on_check_failed(now, check, PairError::Refused(error.code)),
+            None => self.on_check_failed(now, check, PairError::Malformed),
         }
     }
 
@@ -171,11 +188,11 @@ impl Agent {
 
     /// The check says that its pair does not work, unless another check of the pair is under way or has
     /// shown that it does.
-    fn on_check_failed(&mut self, check: &Check, error: PairError) {
+    fn on_check_failed(&mut self, now: Instant, check: &Check, error: PairError) {
         let succeeded = self.checklist.get(check.pair).is_some_and(|pair| pair.is(PairState::Succeeded));
-        let decides = !check.is_cancelled() && (check.nominates || !succeeded);
+        let decides = !check.is_cancelled() && (check.nominates.is_some() || !succeeded);
         if decides && !self.checks.is_pending(check.pair) {
-            self.fail_pair(check.pair, error);
+            self.fail_pair(now, check.pair, error);
         }
     }
 
@@ -187,8 +204,8 @@ impl Agent {
         if let Some(rtt) = rtt {
             pair.history.sample(rtt);
         }
-        let (local, foundation, nominated) = (pair.local, pair.foundation, pair.nominated);
-        let was_valid = pair.is(PairState::Succeeded);
+        let (local, foundation, nominated) = (pair.local, pair.foundation, pair.asked.is_some());
+        let (was_valid, was_fresh) = (pair.is(PairState::Succeeded), pair.is_fresh(now));
         let became_valid = pair.step(PairStep::Succeed) && !was_valid;
         pair.history.error = None;
         self.on_mapped_address(local, mapped);
@@ -205,25 +222,20 @@ impl Agent {
             self.tell(Event::PathValid { path, rtt });
             self.on_pair_valid(now);
         }
-        self.on_nomination_answered(check);
-        if nominated && self.role.role() == Role::Controlled {
-            self.accept_nomination(check.pair);
+        self.on_nomination_answered(now, check);
+        if nominated && !was_fresh && self.role.role() == Role::Controlled {
+            self.accept_nomination(now, check.pair);
         }
+        self.on_consent(now, check.pair);
+        self.consider_move(now, check.pair, became_valid);
     }
 
-    fn on_pair_valid(&mut self, now: Instant) {
+    pub(super) fn on_pair_valid(&mut self, now: Instant) {
         if self.nominating.on_valid(now) {
             self.step(Step::Validate);
-            self.timers.set_earlier(TimerKey::Keepalive, now + KEEPALIVE_INTERVAL);
-        }
-    }
-
-    /// What a failed pair means for nomination and for the agent.
-    pub(super) fn on_pair_failed(&mut self, id: Id<Pair>) {
-        self.nominating.on_failed(id);
-        if self.checklist.best_valid().is_none() && self.nominating.on_none_valid() {
-            self.timers.clear(TimerKey::Keepalive);
-            self.step(Step::Lose);
+            if self.config.lite {
+                self.timers.set_earlier(TimerKey::Keepalive, now + KEEPALIVE_INTERVAL);
+            }
         }
     }
 }

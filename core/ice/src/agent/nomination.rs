@@ -8,8 +8,8 @@ use gimlet_machine::{Id, Instant};
 use super::Agent;
 use crate::candidate::is_near;
 use crate::checks::Check;
-use crate::pair::{Lane, Pair};
-use crate::state::{Nomination, NominationStep, PairState, Step};
+use crate::pair::{Lane, Nominated, Pair};
+use crate::state::{Liveness, Nomination, NominationStep, PairState, Step};
 use crate::timer::TimerKey;
 use crate::{Event, Role};
 
@@ -17,6 +17,14 @@ use crate::{Event, Role};
 /// the wait costs nothing but certainty.
 const PATIENCE_MIN: Duration = Duration::from_millis(20);
 const PATIENCE_MAX: Duration = Duration::from_millis(100);
+
+/// A valid pair of the same kind takes over from the selected one if its round trip is shorter by a fifth,
+/// and by this much: less is noise, and moving has its price.
+const GAIN_MIN: Duration = Duration::from_millis(10);
+
+/// Without consent of our own, as lite agents are, this much silence of the peer on the selected pair says
+/// that it went elsewhere: it would have asked for consent twice.
+const SILENCE_MAX: Duration = Duration::from_secs(12);
 
 /// Where nomination stands, and with which pair.
 #[derive(Debug)]
@@ -26,11 +34,15 @@ pub(super) struct Nominating {
     pair: Option<Id<Pair>>,
     /// When the first pair became valid.
     since: Instant,
+    /// When a pair was last selected in this generation.
+    decided_at: Option<Instant>,
+    /// The highest number seen or used (draft-thatcher-ice-renomination).
+    number: u32,
 }
 
 impl Default for Nominating {
     fn default() -> Self {
-        Self { state: Nomination::Undecided, pair: None, since: Instant::ZERO }
+        Self { state: Nomination::Undecided, pair: None, since: Instant::ZERO, decided_at: None, number: 0 }
     }
 }
 
@@ -39,28 +51,43 @@ impl Nominating {
         let Some(next) = self.state.after(step) else { return false };
         self.state = next;
         debug_assert!(
-            matches!(next, Nomination::Requested | Nomination::Selected) || self.pair.is_none(),
+            self.has_chosen() || self.pair.is_none(),
             "only a requested or selected pair is remembered"
         );
         true
     }
 
-    /// The pair that both sides use.
+    /// The pair that data uses, agreed on or about to be.
     pub(super) fn selected(&self) -> Option<Id<Pair>> {
-        self.pair.filter(|_| self.state == Nomination::Selected)
+        match self.state {
+            Nomination::Undecided | Nomination::Provisional | Nomination::Requested => None,
+            Nomination::Selected | Nomination::Moved => self.pair,
+        }
     }
 
     /// Whether a pair is requested or selected.
     pub(super) fn has_chosen(&self) -> bool {
         match self.state {
             Nomination::Undecided | Nomination::Provisional => false,
-            Nomination::Requested | Nomination::Selected => true,
+            Nomination::Requested | Nomination::Selected | Nomination::Moved => true,
         }
     }
 
-    /// Whether we are asking for `id`.
-    pub(super) fn is_requested(&self, id: Id<Pair>) -> bool {
-        self.state == Nomination::Requested && self.pair == Some(id)
+    /// Whether a pair was ever selected in this generation.
+    pub(super) fn has_ever_chosen(&self) -> bool {
+        self.decided_at.is_some()
+    }
+
+    /// Whether `id` awaits the peer's agreement.
+    fn is_requested(&self, id: Id<Pair>) -> bool {
+        matches!(self.state, Nomination::Requested | Nomination::Moved) && self.pair == Some(id)
+    }
+
+    /// How a check of `id` by an agent of `role` nominates it.
+    pub(super) fn nominates(&self, id: Id<Pair>, role: Role) -> Option<Nominated> {
+        let asks = role == Role::Controlling && self.is_requested(id);
+        let how = if self.number == 0 { Nominated::Plainly } else { Nominated::Numbered(self.number) };
+        asks.then_some(how)
     }
 
     /// A pair is valid; says whether it is the first.
@@ -74,7 +101,7 @@ impl Nominating {
 
     /// A pair failed: a request for it is void.
     pub(super) fn on_failed(&mut self, id: Id<Pair>) {
-        if self.is_requested(id) {
+        if self.state == Nomination::Requested && self.pair == Some(id) {
             self.pair = None;
             self.step(NominationStep::Refuse);
         }
@@ -82,7 +109,22 @@ impl Nominating {
 
     /// No pair is valid any more; says whether that is news.
     pub(super) fn on_none_valid(&mut self) -> bool {
+        self.pair = self.pair.filter(|_| self.state == Nomination::Requested);
         self.step(NominationStep::Lose)
+    }
+
+    /// The selected pair is gone, and the others have to be looked at.
+    pub(super) fn on_released(&mut self, now: Instant) {
+        self.pair = None;
+        self.since = now;
+        self.step(NominationStep::Release);
+    }
+
+    /// A new generation: everything is open, and numbers begin anew.
+    pub(super) fn restart(&mut self) {
+        self.pair = None;
+        self.step(NominationStep::Restart);
+        *self = Self::default();
     }
 }
 
@@ -104,10 +146,18 @@ impl Agent {
 
     fn request_nomination(&mut self, id: Id<Pair>) {
         self.timers.clear(TimerKey::Nominate);
+        self.number_nomination();
         self.nominating.pair = Some(id);
         let taken = self.nominating.step(NominationStep::Request);
         debug_assert!(taken, "a request begins with a valid pair");
         self.checklist.trigger_first(id);
+    }
+
+    /// Every choice has its number, if the peer understands that.
+    fn number_nomination(&mut self) {
+        if self.config.renomination {
+            self.nominating.number = self.nominating.number.saturating_add(1);
+        }
     }
 
     /// Until when a pair better than `best` may still become valid; `None` if there is none.
@@ -131,8 +181,10 @@ impl Agent {
             PairState::Waiting => Some(end),
             PairState::InProgress => Some(match (best.lane(), rtt, self.remote_address(pair)) {
                 (Lane::Relayed, ..) | (_, None, _) => end,
-                (_, Some(rtt), Some(address)) if is_near(address.ip()) => end.min(pair.checked_at + rtt / 2),
-                (_, Some(rtt), _) => end.min(pair.checked_at + rtt),
+                (_, Some(rtt), Some(address)) if is_near(address.ip()) => {
+                    end.min(pair.seen.checked_at + rtt / 2)
+                }
+                (_, Some(rtt), _) => end.min(pair.seen.checked_at + rtt),
             }),
             PairState::Frozen | PairState::Succeeded | PairState::Failed => None,
         };
@@ -145,48 +197,163 @@ impl Agent {
     }
 
     /// The answer to our request, if `check` carried it: both sides have agreed.
-    pub(super) fn on_nomination_answered(&mut self, check: &Check) {
-        let current = check.nominates && check.epoch == self.role.epoch();
+    pub(super) fn on_nomination_answered(&mut self, now: Instant, check: &Check) {
+        let current = check.nominates.is_some() && check.epoch == self.role.epoch();
+        let moved = self.nominating.state == Nomination::Moved;
         if current
             && self.nominating.is_requested(check.pair)
             && self.nominating.step(NominationStep::Confirm)
+            && !moved
         {
-            self.select(check.pair);
+            self.select(now, check.pair);
         }
     }
 
-    /// Controlled: the peer asked for a pair that is valid here. Of two that it asked for, the better
-    /// one is used (RFC 8445 §8.1.1).
-    pub(super) fn accept_nomination(&mut self, id: Id<Pair>) {
-        let priority = |id| self.checklist.get(id).map(|pair| pair.priority);
-        let better = self.nominating.selected().is_none_or(|selected| priority(id) > priority(selected));
-        if better && self.nominating.step(NominationStep::Accept) {
-            self.select(id);
+    /// Controlled: the peer asked for a pair that is valid here. The highest number counts; of plain
+    /// choices the better pair, unless what was selected is in doubt (RFC 8445 §8.1.1).
+    pub(super) fn accept_nomination(&mut self, now: Instant, id: Id<Pair>) {
+        let Some(asked) = self.checklist.get(id).and_then(|pair| pair.asked) else { return };
+        let selected = self.nominating.selected();
+        let follows = match asked {
+            Nominated::Numbered(number) => number > self.nominating.number,
+            Nominated::Plainly => selected
+                .is_none_or(|selected| self.is_better(id, selected) || self.is_doubtful(now, selected)),
+        };
+        if selected == Some(id) || follows {
+            if let Nominated::Numbered(number) = asked {
+                self.nominating.number = self.nominating.number.max(number);
+            }
+            let taken = self.nominating.step(NominationStep::Accept);
+            if taken && selected != Some(id) {
+                self.select(now, id);
+            }
+        } else {
+            self.counters.nominations_ignored += 1;
         }
+    }
+
+    /// Selects the pair `id`, which is valid, although nobody asked for it.
+    pub(super) fn accept_unasked(&mut self, now: Instant, id: Id<Pair>) {
+        if self.nominating.step(NominationStep::Accept) {
+            self.select(now, id);
+        }
+    }
+
+    fn is_better(&self, id: Id<Pair>, than: Id<Pair>) -> bool {
+        let priority = |id| self.checklist.get(id).map(|pair| pair.priority);
+        priority(id) > priority(than)
+    }
+
+    /// Whether the peer may have left the pair `selected`.
+    fn is_doubtful(&self, now: Instant, selected: Id<Pair>) -> bool {
+        let moved = self.nominating.state == Nomination::Moved;
+        let Some(pair) = self.checklist.get(selected) else { return true };
+        let silence = now.since(pair.seen.heard_at.max(pair.seen.answered_at));
+        moved || self.checks.consent.liveness() != Liveness::Fresh || silence > SILENCE_MAX
     }
 
     /// Our role went, and with it the right to ask.
     pub(super) fn abandon_request(&mut self) {
-        if self.nominating.state == Nomination::Requested
-            && let Some(id) = self.nominating.pair.take()
-        {
-            self.nominating.step(NominationStep::Refuse);
-            self.checklist.dequeue(id);
-            self.checks.cancel(|check| check.nominates);
+        let Some(id) = self.nominating.pair else { return };
+        match self.nominating.state {
+            Nomination::Requested => {
+                self.nominating.pair = None;
+                self.nominating.step(NominationStep::Refuse);
+                self.checklist.dequeue(id);
+                self.checks.cancel(|check| check.nominates.is_some());
+            }
+            // Now controlling, we ask for what we use; now controlled, we wait.
+            Nomination::Moved if self.role.role() == Role::Controlling => self.checklist.trigger_first(id),
+            Nomination::Moved => self.checks.cancel(|check| check.nominates.is_some()),
+            Nomination::Undecided | Nomination::Provisional | Nomination::Selected => {}
         }
     }
 
-    /// RFC 8445 §8.1.2: what was not checked is not needed any more, what was is not repeated.
-    fn select(&mut self, id: Id<Pair>) {
+    /// RFC 8445 §8.1.2: what was not checked is not needed any more, what was is not repeated. With
+    /// renomination, ways of a better kind stay in the race.
+    pub(super) fn select(&mut self, now: Instant, id: Id<Pair>) {
+        let again = self.nominating.decided_at.replace(now).is_some();
         self.nominating.pair = Some(id);
-        let checks = &mut self.checks;
-        // What is under way on the pair itself settles roles, not paths.
-        checks.cancel(|check| check.pair != id || check.nominates);
-        self.checklist.remove_unchecked(|removed| checks.forget(removed));
+        self.counters.moves += u64::from(again);
+        self.checks.consent.reset_returns();
+        self.forget_retired();
+        self.end_other_checks(id);
         if let Some(path) = self.path_of(id) {
             self.tell(Event::PathSelected { path });
         }
         self.timers.clear(TimerKey::Patience);
         self.step(Step::Select);
+    }
+
+    /// Ends the checks that cannot lead to a better pair than `id`.
+    pub(super) fn end_other_checks(&mut self, id: Id<Pair>) {
+        let renomination = self.config.renomination;
+        let lane = self.checklist.get(id).map(Pair::lane);
+        let spared = |pair: &Pair| renomination && Some(pair.lane()) < lane;
+        let (checks, checklist) = (&mut self.checks, &mut self.checklist);
+        // What is under way on the pair itself settles roles, not paths.
+        checks.cancel(|check| {
+            let of_pair = check.pair == id && check.nominates.is_none();
+            !of_pair && !checklist.get(check.pair).is_some_and(spared)
+        });
+        checklist.remove_unchecked(spared, |removed| checks.forget(removed));
+    }
+
+    /// Another valid pair takes the place of the selected one at once; the peer is asked to follow
+    /// (RFC 8445 §8.1.1 allows it because consent for the other one is gone, or the peer understands
+    /// renomination).
+    pub(super) fn move_to(&mut self, now: Instant, id: Id<Pair>) {
+        let former = self.nominating.pair.replace(id);
+        if !self.nominating.step(NominationStep::Move) {
+            self.nominating.pair = former;
+            return;
+        }
+        self.nominating.decided_at = Some(now);
+        self.counters.moves += 1;
+        self.checks.consent.reset_returns();
+        self.checks.cancel(|check| check.nominates.is_some());
+        if let Some(path) = self.path_of(id) {
+            self.tell(Event::PathSelected { path });
+        }
+        if self.role.role() == Role::Controlling {
+            self.number_nomination();
+            self.checklist.trigger_first(id);
+        }
+    }
+
+    /// A pair other than the selected one answered: is it where to go?
+    pub(super) fn consider_move(&mut self, now: Instant, id: Id<Pair>, became_valid: bool) {
+        let Some(selected) = self.nominating.selected().filter(|selected| *selected != id) else { return };
+        if became_valid && self.has_roamed(id, selected) {
+            match self.role.role() {
+                Role::Controlling => self.move_to(now, id),
+                // The peer will nominate; if it does not notice, our own requests will tell.
+                Role::Controlled => self.doubt(),
+            }
+        } else if self.role.role() == Role::Controlling && self.is_worth_moving(id, selected) {
+            self.move_to(now, id);
+        }
+    }
+
+    /// Whether the peer, selected at `selected`, was since heard only at `id`, which nobody had signalled:
+    /// its NAT gave it another address, or it changed networks.
+    fn has_roamed(&self, id: Id<Pair>, selected: Id<Pair>) -> bool {
+        let pairs = self.checklist.get(id).zip(self.checklist.get(selected));
+        let Some((pair, selected)) = pairs else { return false };
+        let learned = self.candidates.remote(pair.remote).is_some_and(|remote| remote.learned);
+        let settled = self.nominating.decided_at.map(|at| at + selected.history.rtt().unwrap_or_default());
+        let same_base = pair.local == selected.local;
+        let since = settled.is_some_and(|settled| pair.seen.heard_at > settled);
+        learned && pair.seen.late && same_base && since && pair.seen.heard_at >= selected.seen.heard_at
+    }
+
+    fn is_worth_moving(&self, id: Id<Pair>, selected: Id<Pair>) -> bool {
+        let pairs = self.checklist.get(id).zip(self.checklist.get(selected));
+        let Some((pair, selected)) = pairs.filter(|_| self.config.renomination) else { return false };
+        let faster = match (pair.history.rtt(), selected.history.rtt()) {
+            (Some(new), Some(old)) => new + GAIN_MIN.max(old / 5) <= old,
+            (Some(_) | None, None) | (None, Some(_)) => false,
+        };
+        pair.lane() < selected.lane() || (pair.lane() == selected.lane() && faster)
     }
 }

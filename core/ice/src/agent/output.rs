@@ -8,7 +8,7 @@ use super::Agent;
 use crate::MESSAGE_MAX;
 use crate::check::{write_answer, write_check, write_keepalive};
 use crate::checks::Check;
-use crate::pair::Pair;
+use crate::pair::{Nominated, Pair};
 use crate::priority::as_peer_reflexive;
 use crate::state::{PairState, PairStep, State};
 use crate::timer::TimerKey;
@@ -20,7 +20,7 @@ impl Agent {
             return None;
         }
         if let Some(answer) = self.answers.pop() {
-            write_answer(out.vec(), &answer, &self.session.local_key);
+            write_answer(out.vec(), &answer, self.session.key(answer.era));
             return Some(answer.path);
         }
         if let Some(check) = self.next_due_check(now) {
@@ -40,12 +40,16 @@ impl Agent {
         None
     }
 
-    /// The check that leaves now, if the pacing allows one: triggered ones first, then retransmissions,
-    /// then ordinary ones (RFC 8445 §6.1.4.2).
+    /// The check that leaves now, if the pacing allows one: consent first, then triggered ones, then
+    /// retransmissions, then ordinary ones (RFC 8445 §6.1.4.2).
     fn next_due_check(&mut self, now: Instant) -> Option<Check> {
-        if self.session.peer.is_none() || !self.checks.may_send(now) {
+        if self.config.lite || !self.checks.may_send(now) {
             return None;
         }
+        if let Some(check) = self.start_consent(now) {
+            return Some(check);
+        }
+        self.session.peer.as_ref()?;
         loop {
             if let Some(check) = self.start_triggered(now) {
                 return Some(check);
@@ -67,27 +71,27 @@ impl Agent {
             return None;
         }
         let pair = self.checklist.pick_ordinary()?;
-        Some(self.start(now, pair, false))
+        Some(self.start(now, pair, None))
     }
 
     fn start_triggered(&mut self, now: Instant) -> Option<Check> {
         while self.checks.has_room() {
             let id = self.checklist.pop_triggered()?;
-            let nominates = self.nominating.is_requested(id);
+            let nominates = self.nominating.nominates(id, self.role.role());
             let Some(pair) = self.checklist.get_mut(id) else { continue };
             let again = core::mem::take(&mut pair.recheck);
-            if nominates || again || pair.is(PairState::Waiting) {
+            if nominates.is_some() || again || pair.is(PairState::Waiting) {
                 return Some(self.start(now, id, nominates));
             }
         }
         None
     }
 
-    fn start(&mut self, now: Instant, id: Id<Pair>, nominates: bool) -> Check {
+    fn start(&mut self, now: Instant, id: Id<Pair>, nominates: Option<Nominated>) -> Check {
         let rto = self.retransmission_timeout();
         // A pair that is valid stays valid while it is nominated or checked again.
         let taken = self.checklist.step(id, PairStep::Check);
-        debug_assert!(!(taken && nominates), "only a valid pair is nominated");
+        debug_assert!(!(taken && nominates.is_some()), "only a valid pair is nominated");
         self.checklist.on_checked(id, now);
         self.counters.checks_sent += 1;
         self.checks.start(now, id, self.role.epoch(), nominates, rto)
@@ -104,14 +108,8 @@ impl Agent {
         let path = self.candidates.path(pair.local, pair.remote)?;
         let local = self.candidates.local(pair.local)?;
         let priority = as_peer_reflexive(local.candidate.priority);
-        let peer = self.session.peer.as_ref()?;
+        let peer = self.session.peer(self.era_of(check.pair))?;
         write_check(out.vec(), check.id, peer, priority, &self.role, check.nominates);
         Some(path)
-    }
-
-    /// The path that data takes: the selected one, or else the best that works.
-    fn path_in_use(&self) -> Option<Path> {
-        let id = self.nominating.selected().or_else(|| self.checklist.best_valid().map(|(id, _)| id))?;
-        self.path_of(id)
     }
 }

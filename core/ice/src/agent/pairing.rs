@@ -1,15 +1,16 @@
 //! From candidates to pairs: signalled, and learned from the peer's checks.
 
+use alloc::vec::Vec;
 use core::net::SocketAddr;
 
-use gimlet_machine::{Id, Path};
+use gimlet_machine::{Id, Instant, Path};
 
 use super::Agent;
 use crate::answers::Heard;
 use crate::candidates::{Added, Local, Remote};
 use crate::check::Request;
 use crate::checklist::{Checklist, Formed};
-use crate::pair::Pair;
+use crate::pair::{Nominated, Pair};
 use crate::role::Ruling;
 use crate::state::{PairState, PairStep, Step};
 use crate::{Event, Role};
@@ -18,23 +19,37 @@ impl Agent {
     /// Forms the pairs of a new local candidate. One whose base another candidate stands for adds none:
     /// it was signalled, and that is its whole use (RFC 8445 §6.1.2.4).
     pub(super) fn pair_local(&mut self, id: Id<Local>) {
-        if !self.candidates.is_representative(id) || self.nominating.selected().is_some() {
+        if !self.candidates.is_representative(id) {
             return;
         }
         self.take_over_base(id);
+        if self.explores() {
+            let before = self.checklist.len();
+            self.form_pairs_of(id);
+            self.on_pairs_formed(before);
+        }
+    }
+
+    /// Forms the pairs of a local candidate that are not there.
+    fn form_pairs_of(&mut self, id: Id<Local>) {
         let role = self.role.role();
-        let signalled = self.candidates.remotes().filter(|(_, remote)| !remote.learned);
-        let before = self.checklist.len();
-        for (remote, _) in signalled {
+        let late = self.nominating.selected().is_some();
+        for (remote, _) in self.candidates.remotes().filter(|(_, remote)| !remote.learned) {
             let Some(ends) = self.candidates.ends(id, remote) else { continue };
             let (ours, theirs) = ends.candidates();
             // A less preferred candidate with this base may have left its pairs.
             if ours.pairs_with(theirs) && self.checklist.find(id, remote).is_none() {
                 let formed = self.checklist.form(ends, role, false);
                 self.counters.pairs_dropped += note(formed, &mut self.checks);
+                mark_late(&mut self.checklist, formed, late);
             }
         }
-        self.on_pairs_formed(before);
+    }
+
+    /// Forms the pairs that a selection made unnecessary.
+    pub(super) fn form_missing_pairs(&mut self) {
+        let locals: Vec<_> = self.candidates.representatives().map(|(id, _)| id).collect();
+        locals.into_iter().for_each(|id| self.form_pairs_of(id));
     }
 
     /// There is something to check, if there was not before.
@@ -66,9 +81,10 @@ impl Agent {
                 id
             }
         };
-        if self.nominating.selected().is_some() {
+        if !self.explores() {
             return;
         }
+        let late = self.nominating.selected().is_some();
         let (role, before) = (self.role.role(), self.checklist.len());
         for (local, _) in self.candidates.representatives() {
             let Some(ends) = self.candidates.ends(local, id) else { continue };
@@ -78,6 +94,7 @@ impl Agent {
             if fresh && ours.pairs_with(theirs) {
                 let formed = self.checklist.form(ends, role, false);
                 self.counters.pairs_dropped += note(formed, &mut self.checks);
+                mark_late(&mut self.checklist, formed, late);
             }
         }
         self.on_pairs_formed(before);
@@ -107,7 +124,7 @@ impl Agent {
                 pair.rank(ends, role);
             }
             // The peer has no longer the right to ask for it.
-            pair.nominated &= role == Role::Controlled;
+            pair.asked = pair.asked.filter(|_| role == Role::Controlled);
         }
         self.abandon_request();
         self.tell(Event::RoleChanged(role));
@@ -117,6 +134,14 @@ impl Agent {
     /// towards somebody who is not our peer.
     pub(super) fn settle_roles(&mut self, request: &Request, sender: &[u8]) -> bool {
         let Some(claim) = request.claim.filter(|_| !self.session.is_stranger(sender)) else { return true };
+        if self.config.lite && !self.session.peer_is_lite {
+            // Whoever checks is full, and controls a lite agent whatever the tiebreakers (RFC 8445 §6.1.1).
+            if self.role.role() == Role::Controlling {
+                self.role.switch();
+                self.on_role_changed();
+            }
+            return claim.role == Role::Controlling;
+        }
         match self.role.judge(claim) {
             Ruling::Fits => true,
             Ruling::Refuse => false,
@@ -137,12 +162,12 @@ impl Agent {
         };
         let pair = self.checklist.iter().find(in_progress).map(|(id, _)| id);
         if let Some(id) = pair {
-            self.trigger(id, false);
+            self.trigger(id);
         }
     }
 
     /// Acts on an answered request of the peer (RFC 8445 §7.3.1.3–7.3.1.5), or remembers it.
-    pub(super) fn on_request_answered(&mut self, heard: &Heard<'_>) {
+    pub(super) fn on_request_answered(&mut self, now: Instant, heard: &Heard<'_>) {
         if self.session.peer.is_none() {
             self.remember(heard);
             return;
@@ -156,10 +181,26 @@ impl Agent {
             self.remember(heard);
             return;
         };
-        let nominates = heard.use_candidate && self.role.role() == Role::Controlled;
-        self.counters.nominations_ignored += u64::from(heard.use_candidate && !nominates);
-        if let Some(pair) = self.pair_heard(local, heard) {
-            self.trigger(pair, nominates);
+        let nominates = heard.nominates.filter(|_| self.role.role() == Role::Controlled);
+        self.counters.nominations_ignored += u64::from(heard.nominates.is_some() && nominates.is_none());
+        let Some(id) = self.pair_heard(local, heard, nominates.is_some()) else { return };
+        if let Some(pair) = self.checklist.get_mut(id) {
+            pair.seen.heard_at = now;
+            pair.asked = newest(pair.asked, nominates);
+        }
+        match (nominates.is_some(), self.config.lite) {
+            (true, true) => self.believe(now, id),
+            (false, true) => return,
+            (_, false) => self.trigger(id),
+        }
+        let valid = self.checklist.get(id).filter(|pair| pair.is(PairState::Succeeded));
+        let Some(pair) = valid.filter(|_| nominates.is_some()) else { return };
+        if self.config.lite || pair.is_fresh(now) {
+            self.accept_nomination(now, id);
+        } else if let Some(pair) = self.checklist.get_mut(id) {
+            // It worked long ago: data may follow once the peer has answered there again.
+            pair.recheck = true;
+            self.checklist.trigger(id);
         }
     }
 
@@ -168,20 +209,23 @@ impl Agent {
     }
 
     /// Acts on the requests that came too early.
-    pub(super) fn act_on_early_requests(&mut self) {
+    pub(super) fn act_on_early_requests(&mut self, now: Instant) {
         if self.session.peer.is_some() {
             for early in self.answers.take_early() {
-                self.on_request_answered(&early.heard());
+                self.on_request_answered(now, &early.heard());
             }
         }
     }
 
-    /// The pair on which the peer was heard; learned if it is news. After selection nothing is learned.
-    fn pair_heard(&mut self, local: Id<Local>, heard: &Heard<'_>) -> Option<Id<Pair>> {
+    /// The pair on which the peer was heard; learned if it is news. After selection, what was signalled is
+    /// left alone unless the peer asks for it: the peer's last checks are still on their way. An address
+    /// that nobody signalled may be where the peer went.
+    fn pair_heard(&mut self, local: Id<Local>, heard: &Heard<'_>, nominates: bool) -> Option<Id<Pair>> {
         let address = heard.path.peer_address();
         let known = self.candidates.remote_at(address);
         let known_pair = known.and_then(|remote| self.checklist.find(local, remote));
-        if known_pair.is_some() || self.nominating.selected().is_some() {
+        let late = self.nominating.selected().is_some();
+        if known_pair.is_some() || (known.is_some() && late && !nominates && !self.explores()) {
             return known_pair;
         }
         let remote = match known {
@@ -191,6 +235,7 @@ impl Agent {
         let ends = self.candidates.ends(local, remote)?;
         let formed = self.checklist.form(ends, self.role.role(), true);
         self.counters.pairs_dropped += note(formed, &mut self.checks);
+        mark_late(&mut self.checklist, formed, late);
         match formed {
             Formed::New(id) | Formed::Replaced(id, _) => Some(id),
             Formed::Refused => None,
@@ -211,17 +256,13 @@ impl Agent {
         Some(self.candidates.add_peer_reflexive(address, priority))
     }
 
-    /// A triggered check (RFC 8445 §7.3.1.4), and what a nomination means for the pair (§7.3.1.5).
-    fn trigger(&mut self, id: Id<Pair>, nominates: bool) {
-        let Some(pair) = self.checklist.get_mut(id) else { return };
-        if pair.is(PairState::Succeeded) {
-            if nominates {
-                self.accept_nomination(id);
-            }
-            return;
-        }
-        pair.nominated |= nominates;
-        if self.nominating.selected().is_some() {
+    /// A triggered check (RFC 8445 §7.3.1.4). After selection only what the peer cannot have sent before it,
+    /// what it asks for and what may have come back is worth one.
+    fn trigger(&mut self, id: Id<Pair>) {
+        let Some(pair) = self.checklist.get(id) else { return };
+        let settled = self.nominating.selected().is_some() && !self.explores();
+        let news = pair.seen.late || pair.asked.is_some() || pair.is(PairState::Failed);
+        if settled && !news {
             return;
         }
         if self.checklist.step(id, PairStep::Trigger) {
@@ -236,6 +277,29 @@ impl Agent {
         if self.candidates.add_local_peer_reflexive(mapped, base, &self.config.limits) {
             self.tell(Event::LocalPeerReflexive { address: mapped });
         }
+    }
+}
+
+/// Of two nominations of one pair, the one that counts.
+fn newest(known: Option<Nominated>, heard: Option<Nominated>) -> Option<Nominated> {
+    match (known, heard) {
+        (Some(Nominated::Numbered(known)), Some(Nominated::Numbered(heard))) => {
+            Some(Nominated::Numbered(known.max(heard)))
+        }
+        (Some(Nominated::Numbered(_)), Some(Nominated::Plainly)) => known,
+        (_, heard) => heard.or(known),
+    }
+}
+
+/// Notes that a pair was formed after a selection.
+fn mark_late(checklist: &mut Checklist, formed: Formed, late: bool) {
+    match formed {
+        Formed::New(id) | Formed::Replaced(id, _) => {
+            if let Some(pair) = checklist.get_mut(id) {
+                pair.seen.late = late;
+            }
+        }
+        Formed::Refused => {}
     }
 }
 

@@ -13,6 +13,9 @@ pub(crate) const PEER_PWD: &str = "peerPasswordOfManyChars";
 /// PRIORITY in the peer's checks.
 pub(crate) const PEER_PRIORITY: u32 = 110 << 24 | 0xffff << 8 | 255;
 
+/// The attribute of draft-thatcher-ice-renomination.
+pub(crate) const NOMINATION: u16 = 0xC001;
+
 pub(crate) fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
@@ -64,6 +67,8 @@ pub(crate) struct Ask {
     pub(crate) controlled: Option<u64>,
     pub(crate) use_candidate: bool,
     pub(crate) priority: Option<u32>,
+    /// NOMINATION, beside USE-CANDIDATE.
+    pub(crate) number: Option<u32>,
     /// An attribute that nobody knows.
     pub(crate) unknown: Option<u16>,
     pub(crate) signed: Signed,
@@ -87,6 +92,7 @@ impl Ask {
             controlled: None,
             use_candidate: false,
             priority: Some(PEER_PRIORITY),
+            number: None,
             unknown: None,
             signed: Signed::Well,
         }
@@ -94,6 +100,10 @@ impl Ask {
 
     pub(crate) fn nominating() -> Self {
         Self { use_candidate: true, ..Self::controlling() }
+    }
+
+    pub(crate) fn renominating(number: u32) -> Self {
+        Self { number: Some(number), ..Self::nominating() }
     }
 }
 
@@ -198,10 +208,15 @@ impl Desk {
 
     /// A request as the peer would write it.
     pub(crate) fn request(&mut self, ask: Ask) -> Vec<u8> {
+        self.request_as(PEER_UFRAG, ask)
+    }
+
+    /// A request of whoever calls itself `sender`.
+    pub(crate) fn request_as(&mut self, sender: &str, ask: Ask) -> Vec<u8> {
         self.next_id = self.next_id.wrapping_add(1);
         let id = TransactionId([self.next_id; 12]);
         let local = self.inner().local_credentials().clone();
-        let username = format!("{}:{PEER_UFRAG}", local.ufrag);
+        let username = format!("{}:{sender}", local.ufrag);
         let mut out = Vec::new();
         let mut writer =
             MessageWriter::new(&mut out, Class::Request, Method::BINDING, id).username(username.as_bytes());
@@ -216,6 +231,9 @@ impl Desk {
         }
         if ask.use_candidate {
             writer = writer.use_candidate();
+        }
+        if let Some(number) = ask.number {
+            writer = writer.attribute(NOMINATION, &number.to_be_bytes());
         }
         if let Some(kind) = ask.unknown {
             writer = writer.attribute(kind, &[0; 4]);

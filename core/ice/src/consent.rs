@@ -1,0 +1,170 @@
+//! Whether the path in use still works, and whether the peer still wants our data (RFC 7675).
+
+use core::time::Duration;
+
+use gimlet_machine::{Id, Instant, Rng};
+use gimlet_stun::TransactionId;
+
+use crate::pair::Pair;
+use crate::state::{Liveness, LivenessStep};
+use crate::{CONSENT_INTERVAL_MAX, CONSENT_INTERVAL_MIN};
+
+/// How long an answer may take: two round trips, within these bounds, before it is late.
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
+const PATIENCE_MAX: Duration = Duration::from_secs(2);
+/// The same while no round trip has been measured.
+const PATIENCE_DEFAULT: Duration = Duration::from_millis(500);
+
+/// When paths that do not work get another chance: after the first wait, then twice that, and so on.
+const RETURN_MIN: Duration = Duration::from_secs(5);
+const RETURN_MAX: Duration = Duration::from_secs(160);
+
+/// What is known about the path in use.
+#[derive(Debug)]
+pub(crate) struct Consent {
+    /// The pair in use; `None` while there is none, or if the agent is lite.
+    pair: Option<Id<Pair>>,
+    /// Since when.
+    since: Instant,
+    liveness: Liveness,
+    /// The latest request, until it is answered or late.
+    awaited: Option<TransactionId>,
+    /// A request is to leave as soon as the pacing allows.
+    pub(crate) due: bool,
+    /// The owner heard nothing: probe even if there is nowhere else to go.
+    pub(crate) urged: bool,
+    /// How often failed pairs were given another chance since something last worked.
+    returns: u8,
+    /// How many waits were drawn.
+    drawn: u64,
+}
+
+impl Consent {
+    pub(crate) const fn new() -> Self {
+        Self {
+            pair: None,
+            since: Instant::ZERO,
+            liveness: Liveness::Fresh,
+            awaited: None,
+            due: false,
+            urged: false,
+            returns: 0,
+            drawn: 0,
+        }
+    }
+
+    /// Turns to `pair`; says whether that is another one.
+    pub(crate) fn watch(&mut self, now: Instant, pair: Option<Id<Pair>>) -> bool {
+        if self.pair == pair {
+            return false;
+        }
+        *self = Self { pair, since: now, returns: self.returns, drawn: self.drawn, ..Self::new() };
+        true
+    }
+
+    pub(crate) const fn pair(&self) -> Option<Id<Pair>> {
+        self.pair
+    }
+
+    pub(crate) const fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub(crate) const fn liveness(&self) -> Liveness {
+        self.liveness
+    }
+
+    /// Takes `step`; says whether anything changed.
+    pub(crate) fn step(&mut self, step: LivenessStep) -> bool {
+        let Some(next) = self.liveness.after(step) else { return false };
+        self.liveness = next;
+        true
+    }
+
+    /// Whether a request is under way or about to leave.
+    pub(crate) const fn is_asking(&self) -> bool {
+        self.due || self.awaited.is_some()
+    }
+
+    /// A request left.
+    pub(crate) fn on_sent(&mut self, id: TransactionId) {
+        self.due = false;
+        self.awaited = Some(id);
+    }
+
+    /// The answer is late; says whether one was awaited.
+    pub(crate) fn on_late(&mut self) -> bool {
+        self.awaited.take().is_some()
+    }
+
+    /// The peer answered on the pair; says whether that was in doubt.
+    pub(crate) fn on_answer(&mut self) -> bool {
+        self.awaited = None;
+        self.urged = false;
+        self.step(LivenessStep::Answer)
+    }
+
+    /// How long an answer may take on a pair with round trip `rtt`.
+    pub(crate) fn patience(rtt: Option<Duration>) -> Duration {
+        rtt.map_or(PATIENCE_DEFAULT, |rtt| (2 * rtt).clamp(PATIENCE_MIN, PATIENCE_MAX))
+    }
+
+    /// A number that tells apart the waits that are drawn.
+    pub(crate) fn next_draw(&mut self) -> u64 {
+        self.drawn += 1;
+        self.drawn
+    }
+
+    /// How long until the next request: 5 s × U[0.8, 1.2] (RFC 7675 §5.1).
+    pub(crate) fn interval(rng: &mut Rng) -> Duration {
+        let spread = CONSENT_INTERVAL_MAX - CONSENT_INTERVAL_MIN;
+        let extra = rng.below(u64::try_from(spread.as_micros()).unwrap_or(u64::MAX));
+        CONSENT_INTERVAL_MIN + Duration::from_micros(extra)
+    }
+
+    /// How long until failed pairs get their next chance.
+    pub(crate) fn return_wait(&self) -> Duration {
+        RETURN_MIN.saturating_mul(1 << self.returns.min(8)).min(RETURN_MAX)
+    }
+
+    pub(crate) fn on_return(&mut self) {
+        self.returns = self.returns.saturating_add(1);
+    }
+
+    /// Something changed: hope is fresh.
+    pub(crate) fn reset_returns(&mut self) {
+        self.returns = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_is_five_seconds_more_or_less_a_fifth() {
+        let waits = (0..10_000).map(|nth| Consent::interval(&mut Rng::from_u64(nth)).as_millis());
+        let (least, most) = waits.fold((u128::MAX, 0), |(least, most), ms| (least.min(ms), most.max(ms)));
+        assert!((4_000..4_010).contains(&least) && (5_990..6_000).contains(&most), "{least} {most}");
+    }
+
+    #[test]
+    fn an_answer_may_take_two_round_trips_within_reason() {
+        let patience = |ms| Consent::patience(Some(Duration::from_millis(ms))).as_millis();
+        assert_eq!([1, 80, 9_000].map(patience), [100, 160, 2_000]);
+        assert_eq!(Consent::patience(None), PATIENCE_DEFAULT);
+    }
+
+    #[test]
+    fn chances_become_rarer_until_something_changes() {
+        let mut consent = Consent::new();
+        let mut waits = [0; 7];
+        for wait in &mut waits {
+            *wait = consent.return_wait().as_secs();
+            consent.on_return();
+        }
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 160]);
+        consent.reset_returns();
+        assert_eq!(consent.return_wait(), RETURN_MIN);
+    }
+}
