@@ -7,6 +7,7 @@
 //! * `laws`: does every machine keep the laws of `core/README.md` under generated schedules? (`cargo laws`)
 //! * `vectors`: does every room carry the test vectors that its RFC gives it?
 //! * `scenarios`: do the things that users do work in a simulated network, whatever goes wrong in it?
+//! * `scenarios_random`: does a model that keeps the books find anything lost, misplaced or left behind?
 //! * `parity`: does one scenario give the same events on every driver?
 //! * `lab`: do two hosts behind the NATs of a real kernel meet? (`cargo lab`, as root)
 //!
