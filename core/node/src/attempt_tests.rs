@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use gimlet_ice::Role;
 use gimlet_machine::{FourTuple, Instant, PeerId, Session};
+use gimlet_testkit::Checked;
 
 use crate::connect::ANSWERS_MAX;
 use crate::control::Control;
 use crate::description::{Description, Kind};
 use crate::gather::REFLEXIVE_MAX;
-use crate::hostile_tests::{PEER, Pair, node, offer};
+use crate::hostile_tests::{PEER, PUBLIC, Pair, config, node, offer};
 use crate::sequence::Sequences;
 use crate::state::AttemptState;
-use crate::{ConnectError, Error, Event, Identity};
+use crate::{Config, ConnectError, Error, Event, Identity, Node};
 
 /// Somebody whose descriptions the public node carries to the peer.
 fn friend(secret: u8) -> Identity {
@@ -297,4 +298,22 @@ fn two_peers_that_choose_the_same_attempt_number_get_different_passwords() {
     let passwords: Vec<String> = agents.map(|(_, ice)| ice.agent.local_credentials().pwd.clone()).collect();
     assert_eq!(passwords.len(), 2);
     assert_ne!(passwords[0], passwords[1]);
+}
+
+#[test]
+fn a_peer_that_restarts_gets_back_into_a_node_that_is_full() {
+    let mut small = config(1, PUBLIC);
+    (small.public, small.limits.peers_max) = (true, 1);
+    let public = Checked::new(Node::new(Instant::ZERO, small).unwrap());
+    let mut pair = Pair::of(public, node(2, PEER, false));
+    pair.run(1_000);
+    let to = pair.public_id();
+    let ticket = pair.public.inner().ticket(&[PUBLIC.parse().unwrap()], u64::MAX).unwrap();
+    let now = pair.wire.now;
+    let restarted = Config { seed: [77; 32], ..config(2, PEER) };
+    pair.peer = Checked::new(Node::new(now, restarted).unwrap());
+    pair.peer.command(now, |node| node.add_ticket(now, &ticket)).unwrap();
+    pair.run(1_000);
+    assert_eq!(pair.peer.inner().is_connected(to), Ok(true));
+    assert_eq!(pair.public.inner().usage().peers, 1);
 }

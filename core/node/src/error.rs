@@ -222,7 +222,7 @@ gimlet_machine::counters! {
         introductions_undeliverable,
         /// Hellos that were not acceptable.
         refused_hellos,
-        /// Control messages that were not sent: the peer does not read them, or the link is closing.
+        /// Control messages that were not sent: the peer is gone, does not read them, or is being closed.
         control_dropped,
         /// Peers that lost their place in the queue of those to accept.
         accepts_dropped,

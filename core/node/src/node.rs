@@ -209,7 +209,9 @@ fn quic_config(config: &Config) -> gimlet_quic::Config {
         config.provider.clone(),
         config.identity.secret(),
     );
-    quic.limits.connections_max = config.limits.peers_max;
+    // Room for a successor beside each connection: a peer that was restarted replaces its old one, and
+    // the old one drains for a while. Peers beyond the limit are refused when they are known.
+    quic.limits.connections_max = config.limits.peers_max.saturating_mul(2);
     quic
 }
 
