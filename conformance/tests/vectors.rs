@@ -29,6 +29,7 @@ const INDEX: &[Row] = &[
         "000000002a00000000000000",
     ),
     ("handshake", "legacy.txt", "the same network's first generation", ""),
+    ("turn", "coturn-4.6.1-udp.txt", "coturn 4.6.1", "011300582112a4421ff2e763adbafcd371893eae"),
 ];
 
 /// The text without anything that separates digits.

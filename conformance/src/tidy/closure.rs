@@ -33,8 +33,15 @@ const OPERATING_SYSTEM: [&str; 18] = [
 const STOP_AT: [&str; 2] = ["quinn-proto", "rustls"];
 
 /// Crates that have to compile without std.
-pub const NO_STD: [&str; 6] =
-    ["gimlet-machine", "gimlet-wire", "gimlet-frame", "gimlet-handshake", "gimlet-stun", "gimlet-ice"];
+pub const NO_STD: [&str; 7] = [
+    "gimlet-machine",
+    "gimlet-wire",
+    "gimlet-frame",
+    "gimlet-handshake",
+    "gimlet-stun",
+    "gimlet-turn",
+    "gimlet-ice",
+];
 
 /// One line of `cargo tree`: how deep, which crate, with which features.
 #[derive(Clone, Debug, PartialEq, Eq)]
