@@ -10,7 +10,7 @@ use std::time::Duration;
 use gimlet_conformance::meeting::{Meeting, Scene, promised_pairs};
 use gimlet_machine::{Direction, Instant, PeerId, Rng, Session};
 use gimlet_node::{Error, Event, LostCause, Node, Stream};
-use gimlet_sim::{Fault, Happening, HostId, LinkConfig};
+use gimlet_sim::{Chance, Fault, Happening, HostId, LinkConfig};
 
 const STEPS: usize = 200;
 
@@ -54,6 +54,8 @@ struct Play {
     datagrams_sent: u32,
     /// Closes that gave up, per node.
     undelivered: [u64; 3],
+    /// Lines lose nothing, so a goodbye is always heard.
+    lossless: bool,
     /// One seed alone is told with all its events.
     loud: bool,
 }
@@ -99,7 +101,8 @@ impl Play {
         let mut rng = Rng::from_u64(seed).fork("play");
         let pairs = promised_pairs();
         let (nat_a, nat_b) = pairs[rng.below(pairs.len() as u64) as usize];
-        let meeting = Scene::new(seed, nat_a, nat_b).on(LinkConfig::draw(&mut rng)).open();
+        let line = LinkConfig::draw(&mut rng);
+        let meeting = Scene::new(seed, nat_a, nat_b).on(line).open();
         let hosts = [meeting.public, meeting.a, meeting.b];
         let peers = [meeting.ticket.peer(), meeting.peer_a, meeting.peer_b];
         Self {
@@ -113,6 +116,7 @@ impl Play {
             datagrams: BTreeSet::new(),
             datagrams_sent: 0,
             undelivered: [0; 3],
+            lossless: line.loss == Chance::NEVER,
             loud: std::env::var_os("SEED").is_some(),
         }
     }
@@ -402,7 +406,10 @@ impl Play {
                 (usage.attempts, usage.links, usage.ice_agents, usage.connections, usage.stun_requests);
             assert_eq!((left, usage.timer), ((0, 0, 0, 0, 0), None), "{usage:?}; {seed}");
         }
-        assert_eq!(gave_up(&self), before, "a close gave up on a network that works; {seed}");
+        assert!(
+            gave_up(&self) == before || !self.lossless,
+            "a close gave up although nothing is lost; {seed}"
+        );
         let limit = self.meeting.now() + Duration::from_secs(1);
         assert!(self.meeting.world.run_to_quiet(limit), "something still happens; {seed}");
     }
