@@ -9,7 +9,9 @@ use std::time::Duration;
 use gimlet_machine::{Buf, FourTuple, Input, Instant, Machine, Path, Rng, Transmit, Verdict};
 use gimlet_stun::AddressFamily;
 use gimlet_testkit::Checked;
-use gimlet_turn::{Client, ClientConfig, ClientEvent, Families, LongTerm, Server, ServerConfig, ServerEvent};
+use gimlet_turn::{
+    Client, ClientConfig, ClientEvent, Failure, Families, LongTerm, Server, ServerConfig, ServerEvent,
+};
 use proptest::prelude::*;
 
 fn address(text: &str) -> SocketAddr {
@@ -298,6 +300,14 @@ fn a_hundred_thousand_datagrams_of_garbage_change_nothing_but_the_clients_counte
     assert_eq!((world.client.inner().state(), world.client.poll_timeout(), world.told.len()), before);
     let counters = world.client.inner().counters();
     assert!(counters.not_turn > 30_000 && counters.unknown_channel > 30_000, "{counters:?}");
+}
+
+/// The canary of this file: a network that loses everything connects nobody.
+#[test]
+fn where_everything_is_lost_the_client_says_so() {
+    let world = World::connected(8, 1_000_000);
+    let failed = ClientEvent::Failed { cause: Failure::TimedOut };
+    assert_eq!((world.told, world.sent), (vec![failed], 7));
 }
 
 proptest! {

@@ -6,6 +6,7 @@ use gimlet_machine::Instant;
 use gimlet_stun::{Class, Message, error_code};
 
 use super::Client;
+use super::peers::Channel;
 use super::requests::{Ask, Request};
 use crate::event::{ClientEvent, Failure};
 
@@ -101,8 +102,17 @@ impl Client {
     /// Asks the same again with what the challenge wants to hear.
     fn answer_challenge(&mut self, now: Instant, request: Request, message: &Message<'_>) {
         match self.conversation.learn(message) {
+            Ok(()) if !self.is_wanted(&request.ask) => {}
             Ok(()) => self.begin_again(now, request.ask, request.stale),
             Err(cause) => self.fail_or_end(&request.ask, cause),
+        }
+    }
+
+    /// Whether the owner still wants what was asked for: a channel may have been let go meanwhile.
+    fn is_wanted(&self, ask: &Ask) -> bool {
+        match ask {
+            Ask::Channel(number) => self.peers.channel(*number).is_some_and(Channel::is_usable),
+            Ask::Allocate | Ask::Refresh | Ask::Delete | Ask::Clear | Ask::Permissions(_) => true,
         }
     }
 

@@ -139,6 +139,19 @@ fn case_54_numbers_come_round() {
 }
 
 #[test]
+fn a_channel_that_was_let_go_is_not_asked_for_again() {
+    let mut play = allocated(quiet());
+    run(&mut play, |client, now| assert_eq!(client.bind_channel(now, peer(9)), Ok(0x4000)));
+    let (permission, channel) = (said(&mut play), said(&mut play));
+    run(&mut play, |client, now| client.unbind_channel(now, peer(9)));
+    play.hears(path(), &challenge(&channel, 438, b"two")).quiet();
+    play.hears(path(), &challenge(&permission, 438, b"two"));
+    assert_eq!(Message::parse(&said(&mut play)).unwrap().method(), Method::CREATE_PERMISSION);
+    run(&mut play, |client, now| assert_eq!(client.bind_channel(now, peer(10)), Ok(0x4001)));
+    said(&mut play);
+}
+
+#[test]
 fn a_datagram_from_a_peer_passes_in_place_as_relayed() {
     let mut play = bound(quiet());
     let mut client = play.at(START).machine().clone();
