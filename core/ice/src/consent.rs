@@ -117,7 +117,7 @@ impl Consent {
 
     /// How long until the next request: 5 s × U[0.8, 1.2] (RFC 7675 §5.1).
     pub(crate) fn interval(rng: &mut Rng) -> Duration {
-        let spread = CONSENT_INTERVAL_MAX - CONSENT_INTERVAL_MIN;
+        let spread = CONSENT_INTERVAL_MAX.saturating_sub(CONSENT_INTERVAL_MIN);
         let extra = rng.below(u64::try_from(spread.as_micros()).unwrap_or(u64::MAX));
         CONSENT_INTERVAL_MIN + Duration::from_micros(extra)
     }

@@ -20,6 +20,14 @@
 //! for, at the latest one round trip (and 100 ms) after the first valid direct pair. While it is under
 //! way, no further pair is checked.
 //!
+//! The path in use is asked for consent every five seconds (RFC 7675), and nothing else is sent while all is
+//! well. An answer that is late is asked for again sooner if there is anywhere else to go; the second one that
+//! is late opens the search for other ways; after the third, data moves to whatever else works, and the peer
+//! is asked to follow. A path that was lost may come back, and is then found: by the peer's checks, or by ours,
+//! at growing intervals. A peer that roams is followed. [`Agent::network_changed`],
+//! [`Agent::remove_local_candidate`] and [`Agent::report_silence`] say sooner what silence would say later.
+//! [`Agent::restart`] begins a new generation beside the path in use (RFC 8445 §9).
+//!
 //! Whatever is not signed with the right password changes nothing but a counter, and is answered at
 //! most ten times a second by something smaller than itself. What is signed is still bounded: see
 //! [`Limits`].
@@ -29,17 +37,18 @@
 //! * **Gather.** Its owner asks the interfaces, STUN and TURN servers. Nor does it pace them together
 //!   with its checks (RFC 8445 §14.2): at 5 ms the few requests of a gathering change nothing.
 //! * **Aggressive nomination.** RFC 8445 removed it, since the two ends could settle on different pairs.
-//! * **ICE-lite** (RFC 8445 §2.5): such an agent must be public, and then its peer needs no ICE.
 //! * **Several components or streams** (RFC 8445 §4): QUIC multiplexes. Use an agent for each.
 //! * **TCP candidates** (RFC 6544). Their lines are read and written, so that they survive signalling.
 //! * **Free candidates** (RFC 8445 §8.3): the sockets are the owner's, who knows what else uses them.
 //! * **React to ICMP** (RFC 8445 §7.2.5.2.4): anybody can send it, and an unanswered check fails anyway.
 //! * **Resolve mDNS names** (RFC 8445 §5.1.1.1 and its drafts): [`CandidateError::UnresolvedName`] hands
 //!   the name to the owner.
-//! * **Consent** (RFC 7675) **and restarts in place** (RFC 8445 §9): the connection above knows best
-//!   whether its path is alive, and restarts with a new agent, which may keep role and tiebreaker
-//!   ([`Config`]).
-//! * **Renominate.** What was selected stays, unless the peer asks for a better pair (RFC 8445 §8.1.1).
+//! * **Insist on a restart after lost consent** (RFC 7675 §5.1): the peer's fresh answer on a path proves the
+//!   same as its first one did, and a path that comes back should not need signalling, which may be gone.
+//! * **Hold back probes for four seconds** (RFC 7675 §5.1) once an answer is late and another path works:
+//!   they are connectivity checks, at most two, and decide which path has the consent.
+//! * **Renominate unasked.** Without [`Config::renomination`], what was selected stays as long as it works
+//!   (RFC 8445 §8.1.1).
 //! * **Drop the lowest priorities first** when the list is full (RFC 8445 §6.1.2.5), or check strictly by
 //!   priority (§6.1.4.2): priority decides nomination, likelihood decides the order of checks.
 //!

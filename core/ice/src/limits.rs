@@ -35,7 +35,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             local_candidates_max: 16,
-            remote_candidates_max: 16,
+            remote_candidates_max: 32,
             peer_reflexive_max: 16,
             pairs_max: 100,
             checks_max: 128,

@@ -1,9 +1,11 @@
 //! Two agents connect: how fast, through what, and the same way every time.
 
+#[path = "support/desk.rs"]
+mod desk;
 #[path = "support/lab.rs"]
 mod lab;
 
-use gimlet_ice::{Agent, Config, Event, Role, State, TA_MIN};
+use gimlet_ice::{Agent, Candidate, Config, Event, Role, State, TA_MIN};
 use gimlet_machine::{Instant, Rng};
 use lab::{Lab, Nat, Net};
 use std::time::Duration;
@@ -135,5 +137,32 @@ fn case_46_an_hour_of_idleness_costs_at_most_900_requests_all_of_them_on_the_sel
         });
         let count = requests.count();
         assert!((650..=900).contains(&count), "{count} requests");
+    }
+}
+
+#[test]
+fn case_68_nineteen_dead_pairs_ahead_cost_a_pacing_step_each() {
+    // RTT 100 ms; what is measured is the first valid path, on which data may flow.
+    for (ta, goal) in [(5, 200), (50, 1_060)] {
+        let config = Config { ta: Duration::from_millis(ta), ..Config::default() };
+        let mut desk = desk::Desk::new(config);
+        desk.local(Candidate::host(desk::addr("192.0.2.1:1000")));
+        for dead in 1..=19 {
+            let address = desk::addr(&format!("198.51.100.{dead}:2000"));
+            desk.remote(Candidate::host(address).with_local_preference(1_000 - dead));
+        }
+        let alive = desk::direct("192.0.2.1:1000", "203.0.113.1:2000");
+        desk.remote(Candidate::host(alive.peer_address()).with_local_preference(1));
+        desk.credentials();
+        let check = loop {
+            if let Some(check) = desk.take_checks().into_iter().find(|check| check.path == alive) {
+                break check;
+            }
+            desk.wait(1);
+        };
+        desk.wait(100);
+        desk.answer(&check);
+        assert_eq!(desk.inner().state(), State::Connected);
+        assert!(desk.now.as_millis() <= goal, "{} ms at Ta {ta} ms", desk.now.as_millis());
     }
 }

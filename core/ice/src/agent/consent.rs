@@ -239,18 +239,13 @@ impl Agent {
         if self.config.lite || self.session.peer.is_none() {
             return false;
         }
-        match self.nominating.selected().and_then(|id| self.checklist.get(id)) {
-            Some(selected) => {
-                let better = |pair: &Pair| pair.is(PairState::Failed) && pair.lane() < selected.lane();
-                self.config.renomination && self.checklist.iter().any(|(_, pair)| better(pair))
-            }
-            None => {
-                let over = |pair: &Pair| pair.is(PairState::Failed);
-                self.state == State::Checking
-                    && self.nominating.has_ever_chosen()
-                    && self.checklist.iter().all(|(_, pair)| over(pair))
-            }
+        if let Some(selected) = self.nominating.selected().and_then(|id| self.checklist.get(id)) {
+            let better = |pair: &Pair| pair.is(PairState::Failed) && pair.lane() < selected.lane();
+            return self.config.renomination && self.checklist.iter().any(|(_, pair)| better(pair));
         }
+        let over = self.checklist.iter().all(|(_, pair)| pair.is(PairState::Failed));
+        let lost = self.state == State::Checking && self.nominating.has_ever_chosen();
+        lost && over && self.checklist.len() > 0
     }
 
     pub(super) fn on_return(&mut self) {

@@ -80,8 +80,8 @@ impl Agent {
     /// The peer says that this address of its is gone. Returns whether the candidate was known.
     pub fn remove_remote_candidate(&mut self, now: Instant, address: SocketAddr) -> bool {
         let Some(id) = self.candidates.remote_at(address) else { return false };
-        self.lose_pairs(now, |pair| pair.remote == id);
         self.candidates.remove_remote(id);
+        self.lose_pairs(now, |pair| pair.remote == id);
         self.settle(now);
         true
     }

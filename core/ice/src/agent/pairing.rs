@@ -49,7 +49,9 @@ impl Agent {
     /// Forms the pairs that a selection made unnecessary.
     pub(super) fn form_missing_pairs(&mut self) {
         let locals: Vec<_> = self.candidates.representatives().map(|(id, _)| id).collect();
-        locals.into_iter().for_each(|id| self.form_pairs_of(id));
+        for id in locals {
+            self.form_pairs_of(id);
+        }
     }
 
     /// There is something to check, if there was not before.

@@ -53,6 +53,8 @@ struct NatBox {
     side: u8,
     /// Inside address, and the destination if mappings depend on it, to outside port.
     mappings: BTreeMap<(SocketAddr, Option<SocketAddr>), u16>,
+    /// The first outside port: moves on when mappings are forgotten.
+    first_port: u16,
     /// Outside port, and whom it has sent to.
     permitted: BTreeSet<(u16, SocketAddr)>,
 }
@@ -65,7 +67,7 @@ impl NatBox {
     /// The outside port of `inside` towards `to`.
     fn map(&mut self, inside: SocketAddr, to: SocketAddr) -> u16 {
         let towards = (self.kind == Nat::Symmetric).then_some(to);
-        let fresh = 40_000 + self.mappings.len() as u16;
+        let fresh = self.first_port + self.mappings.len() as u16;
         *self.mappings.entry((inside, towards)).or_insert(fresh)
     }
 
@@ -125,6 +127,7 @@ impl Lab {
             kind: net.nats[side],
             side: side as u8,
             mappings: BTreeMap::new(),
+            first_port: 40_000,
             permitted: BTreeSet::new(),
         };
         Self {
@@ -154,6 +157,21 @@ impl Lab {
                 }
             }
         }
+    }
+
+    /// The NAT of `side` forgets everything, and gives out other ports from here on.
+    pub(crate) fn rebind(&mut self, side: usize) {
+        let nat = &mut self.nats[side];
+        nat.mappings.clear();
+        nat.permitted.clear();
+        nat.first_port += 1_000;
+    }
+
+    /// The outside port of the only mapping of `side`.
+    pub(crate) fn mapping_of(&self, side: usize) -> u16 {
+        let ports: Vec<_> = self.nats[side].mappings.values().copied().collect();
+        assert_eq!(ports.len(), 1, "{ports:?}");
+        ports[0]
     }
 
     pub(crate) fn add_local(&mut self, side: usize, candidate: Candidate) {
