@@ -106,9 +106,9 @@ impl Transport {
 enum Base {
     /// From the candidate's own address: host candidates, and every remote candidate.
     Own,
-    /// From another local socket.
-    Socket(SocketAddr),
-    /// Through a relay, over this flow. Boxed because it is rare and large.
+    /// From another local socket. Boxed, as the next, because it is large and most candidates have none.
+    Socket(Box<SocketAddr>),
+    /// Through a relay, over this flow.
     Relay(Box<FourTuple>),
 }
 
@@ -154,7 +154,10 @@ impl Candidate {
     pub fn server_reflexive(mapped: SocketAddr, base: SocketAddr, server: Option<SocketAddr>) -> Self {
         let kind = CandidateKind::ServerReflexive;
         let server = server.map(|server| server.ip());
-        Self { related: Some(base), ..Self::new(kind, mapped, base.ip(), server, Base::Socket(base)) }
+        Self {
+            related: Some(base),
+            ..Self::new(kind, mapped, base.ip(), server, Base::Socket(Box::new(base)))
+        }
     }
 
     /// An address on a relay that we reach over `relay`; `mapped` is what the relay saw of us.
@@ -174,8 +177,8 @@ impl Candidate {
     pub(crate) fn seen_as(&self, mapped: SocketAddr) -> Self {
         let (kind, transport, component) = (CandidateKind::PeerReflexive, self.transport, self.component);
         let (base, base_address) = match &self.base {
-            Base::Own => (Base::Socket(self.address), self.address),
-            Base::Socket(socket) => (self.base.clone(), *socket),
+            Base::Own => (Base::Socket(Box::new(self.address)), self.address),
+            Base::Socket(socket) => (self.base.clone(), **socket),
             Base::Relay(_) => (self.base.clone(), self.address),
         };
         Self {
@@ -236,7 +239,7 @@ impl Candidate {
     pub fn path_to(&self, peer: SocketAddr) -> Path {
         match &self.base {
             Base::Own => Path::Direct(FourTuple::new(self.address, peer)),
-            Base::Socket(socket) => Path::Direct(FourTuple::new(*socket, peer)),
+            Base::Socket(socket) => Path::Direct(FourTuple::new(**socket, peer)),
             Base::Relay(relay) => Path::Relayed { relay: **relay, peer },
         }
     }
@@ -245,7 +248,7 @@ impl Candidate {
     pub(crate) fn is_base_of(&self, path: &Path) -> bool {
         match (&self.base, path) {
             (Base::Own, Path::Direct(tuple)) => self.address == tuple.local,
-            (Base::Socket(socket), Path::Direct(tuple)) => *socket == tuple.local,
+            (Base::Socket(socket), Path::Direct(tuple)) => **socket == tuple.local,
             (Base::Relay(flow), Path::Relayed { relay, .. }) => **flow == *relay,
             (Base::Own | Base::Socket(_), Path::Relayed { .. }) | (Base::Relay(_), Path::Direct(_)) => false,
         }

@@ -58,6 +58,14 @@ pub(crate) struct Candidates {
     born: u32,
 }
 
+/// Makes room for a few more: candidates are few and large, and doubling would waste most of it.
+fn grow<T>(arena: &mut Arena<T>) {
+    const STEP: usize = 4;
+    if arena.len() >= arena.capacity() {
+        arena.reserve_exact(STEP);
+    }
+}
+
 /// What became of a remote candidate that was added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Added {
@@ -116,6 +124,7 @@ impl Candidates {
         self.make_priority_unique(&mut candidate);
         let foundation = self.local_foundation(candidate.foundation);
         let stands = self.take_over_base(&candidate);
+        grow(&mut self.locals);
         Ok(Some(self.locals.insert(Local { candidate, foundation, stands })))
     }
 
@@ -191,6 +200,7 @@ impl Candidates {
 
     fn insert_remote(&mut self, candidate: Candidate, foundation: u16, learned: bool) -> Id<Remote> {
         self.born = self.born.wrapping_add(1);
+        grow(&mut self.remotes);
         self.remotes.insert(Remote { candidate, foundation, learned, born: self.born })
     }
 
@@ -279,6 +289,7 @@ impl Candidates {
         }
         let candidate = base.seen_as(mapped);
         let foundation = self.local_foundation(candidate.foundation);
+        grow(&mut self.locals);
         self.locals.insert(Local { candidate, foundation, stands: false });
         true
     }

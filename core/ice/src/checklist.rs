@@ -91,6 +91,11 @@ impl Checklist {
         if self.begins_waiting(&pair) {
             pair.step(PairStep::Unfreeze);
         }
+        if self.pairs.len() >= self.pairs.capacity() {
+            // Doubling, but never past the limit.
+            let len = self.pairs.len();
+            self.pairs.reserve_exact(len.max(4).min(self.max - len));
+        }
         let id = self.pairs.insert(pair);
         evicted.map_or(Formed::New(id), |evicted| Formed::Replaced(id, evicted))
     }
@@ -166,7 +171,7 @@ impl Checklist {
     ) {
         let goes = |pair: &Pair| pair.is_unchecked() && !spared(pair);
         let pairs = &self.pairs;
-        self.triggered.retain(|id| pairs.get(*id).is_some_and(|pair| pair.recheck || !goes(pair)));
+        self.triggered.retain(|id| pairs.get(*id).is_some_and(|pair| pair.history.recheck || !goes(pair)));
         let next = |pairs: &Arena<Pair>| pairs.iter().find(|(_, pair)| goes(pair)).map(|(id, _)| id);
         while let Some(id) = next(&self.pairs) {
             self.pairs.remove(id);

@@ -229,3 +229,9 @@ fn case_19_a_role_change_gives_every_pair_the_priority_that_the_peer_computes() 
     assert_eq!((a, c), (b, d));
     assert_ne!(a, c, "G > D changes with the role");
 }
+
+#[test]
+fn pairs_and_checks_stay_small_because_there_are_hundreds_of_them() {
+    assert!(size_of::<Pair>() <= 88, "{}", size_of::<Pair>());
+    assert!(size_of::<crate::checks::Check>() <= 72, "{}", size_of::<crate::checks::Check>());
+}

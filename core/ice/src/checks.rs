@@ -124,6 +124,11 @@ impl Checks {
             }
         }
         check.retransmission.due(check.sent_at);
+        let len = self.pending.len();
+        if len >= self.pending.capacity() {
+            // Doubling, but hardly past the limit: one place is kept for consent.
+            self.pending.reserve_exact(len.clamp(4, (self.max + 1).saturating_sub(len).max(4)));
+        }
         self.pending.push(check);
         self.next_slot = check.sent_at + self.ta;
         check

@@ -31,9 +31,6 @@ pub(crate) struct Pair {
     lane: Lane,
     /// Controlled: the peer asked for this pair (RFC 8445 §7.3.1.5).
     pub(crate) asked: Option<Nominated>,
-    /// A valid pair is to be checked once more, under the role that a 487 gave us (RFC 8445 §7.2.5.1).
-    /// It stays valid meanwhile: the refusal was about the role, not about the path.
-    pub(crate) recheck: bool,
 }
 
 /// When what happened on a pair.
@@ -45,8 +42,6 @@ pub(crate) struct Seen {
     pub(crate) answered_at: Instant,
     /// The latest authenticated request of the peer arrived.
     pub(crate) heard_at: Instant,
-    /// The pair was formed while another was selected.
-    pub(crate) late: bool,
 }
 
 /// How a pair was nominated.
@@ -66,6 +61,11 @@ pub(crate) struct History {
     /// Microseconds; 0 means unknown.
     rtt: u32,
     pub(crate) error: Option<PairError>,
+    /// The pair was formed while another was selected.
+    pub(crate) late: bool,
+    /// A valid pair is to be checked once more: under the role that a 487 gave us (RFC 8445 §7.2.5.1), or
+    /// because its latest answer is old. It stays valid meanwhile.
+    pub(crate) recheck: bool,
 }
 
 /// Kinds of pairs, which take turns: without turns, a hundred hopeless host pairs would go before the
@@ -149,17 +149,11 @@ impl Pair {
             likelihood: 0,
             generation,
             foundation: 0,
-            seen: Seen {
-                checked_at: Instant::ZERO,
-                answered_at: Instant::ZERO,
-                heard_at: Instant::ZERO,
-                late: false,
-            },
+            seen: Seen { checked_at: Instant::ZERO, answered_at: Instant::ZERO, heard_at: Instant::ZERO },
             history: History::default(),
             state: PairState::Frozen,
             lane: Lane::Host,
             asked: None,
-            recheck: false,
         };
         pair.rank(ends, role);
         pair

@@ -47,6 +47,17 @@ impl<T> Arena<T> {
         Self::default()
     }
 
+    /// Makes room for `more` entries beyond those it has, and no further: for owners with a limit, who would
+    /// otherwise pay for what doubling adds to it.
+    pub fn reserve_exact(&mut self, more: usize) {
+        self.slots.reserve_exact(more.saturating_sub(self.free.len()));
+    }
+
+    /// How many entries fit before memory is asked for.
+    pub fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
     /// Stores `entry` and names it.
     pub fn insert(&mut self, entry: T) -> Id<T> {
         let index = self.free.pop().unwrap_or_else(|| {
@@ -152,5 +163,16 @@ mod tests {
         assert_eq!((old.index(), arena.get(old)), (new.index(), None));
         assert_eq!(arena.remove(old), None);
         assert_eq!((arena.get(new), arena.len()), (Some(&"new"), 1));
+    }
+
+    #[test]
+    fn room_is_made_for_what_is_asked_and_what_was_freed_counts() {
+        let mut arena = Arena::new();
+        arena.reserve_exact(3);
+        assert_eq!(arena.capacity(), 3);
+        let ids = [1, 2, 3].map(|entry| arena.insert(entry));
+        ids.map(|id| arena.remove(id));
+        arena.reserve_exact(3);
+        assert_eq!(arena.capacity(), 3);
     }
 }

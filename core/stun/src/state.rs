@@ -51,20 +51,23 @@ pub const RC_MAX: u32 = 32;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retransmission {
-    phase: Phase,
-    sent: u32,
-    rto: Duration,
-    rc: u32,
+    /// When the phase ends.
+    at: Instant,
+    /// Nanoseconds: there may be hundreds of these, and each keeps to 24 bytes.
+    rto: u64,
     rm: u32,
+    rc: u8,
+    sent: u8,
+    phase: Phase,
 }
 
 /// States are named by what they await.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// An answer, or the moment to send.
-    Sending { at: Instant },
+    Sending,
     /// An answer, or the end.
-    Listening { until: Instant },
+    Listening,
     /// Nothing.
     Expired,
 }
@@ -85,15 +88,16 @@ impl Retransmission {
     /// apart, then twice that, and so on; given up `rm · rto` after the last send.
     pub const fn new(now: Instant, rto: Duration, rc: u32, rm: u32) -> Self {
         let rto = if rto.as_nanos() < RTO_MIN.as_nanos() { RTO_MIN } else { rto };
+        let rto = if rto.as_nanos() > u64::MAX as u128 { u64::MAX } else { rto.as_nanos() as u64 };
         let rc = if rc == 0 {
             1
         } else if rc > RC_MAX {
-            RC_MAX
+            RC_MAX as u8
         } else {
-            rc
+            rc as u8
         };
         let rm = if rm == 0 { 1 } else { rm };
-        Self { phase: Phase::Sending { at: now }, sent: 0, rto, rc, rm }
+        Self { at: now, rto, rm, rc, sent: 0, phase: Phase::Sending }
     }
 
     /// A request over a reliable transport: sent once, given up after [`TI_DEFAULT`]
@@ -105,58 +109,52 @@ impl Retransmission {
     /// What is to be done at `now`. Asking is doing: after `Send` the next wait has begun.
     pub fn due(&mut self, now: Instant) -> Due {
         match self.phase {
-            Phase::Sending { at } if at <= now => {
+            Phase::Sending if self.at <= now => {
                 self.sent += 1;
-                let wait = self.wait_after(self.sent);
-                self.phase = if self.sent < self.rc {
-                    Phase::Sending { at: now + wait }
-                } else {
-                    Phase::Listening { until: now + wait }
-                };
+                self.at = now + self.wait_after(self.sent);
+                self.phase = if self.sent < self.rc { Phase::Sending } else { Phase::Listening };
                 Due::Send
             }
-            Phase::Listening { until } if until <= now => {
+            Phase::Listening if self.at <= now => {
                 self.phase = Phase::Expired;
                 Due::Expired
             }
-            Phase::Sending { .. } | Phase::Listening { .. } | Phase::Expired => Due::Nothing,
+            Phase::Sending | Phase::Listening | Phase::Expired => Due::Nothing,
         }
     }
 
     /// When [`Retransmission::due`] next has something to say; `None` once expired.
     pub const fn deadline(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Sending { at } | Phase::Listening { until: at } => Some(at),
+            Phase::Sending | Phase::Listening => Some(self.at),
             Phase::Expired => None,
         }
     }
 
     /// How often the request has been sent.
     pub const fn sent(&self) -> u32 {
-        self.sent
+        self.sent as u32
     }
 
     /// Whether it may be sent again.
     pub const fn is_sending(&self) -> bool {
-        matches!(self.phase, Phase::Sending { .. })
+        matches!(self.phase, Phase::Sending)
     }
 
     /// Sends no more, and still listens until the moment at which it would have given up
     /// (RFC 8445 §7.3.1.4: a cancelled check may yet be answered).
     pub fn cancel(&mut self) {
-        if let Phase::Sending { at } = self.phase {
+        if self.phase == Phase::Sending {
             let waits = (self.sent + 1..=self.rc).map(|sent| self.wait_after(sent));
-            self.phase = Phase::Listening { until: waits.fold(at, |until, wait| until + wait) };
+            self.at = waits.fold(self.at, |until, wait| until + wait);
+            self.phase = Phase::Listening;
         }
     }
 
     /// How long to wait after send number `sent`, counted from 1.
-    fn wait_after(&self, sent: u32) -> Duration {
-        if sent < self.rc {
-            self.rto.saturating_mul(1 << (sent - 1))
-        } else {
-            self.rto.saturating_mul(self.rm)
-        }
+    fn wait_after(&self, sent: u8) -> Duration {
+        let rtos = if sent < self.rc { 1 << (sent - 1) } else { u64::from(self.rm) };
+        Duration::from_nanos(self.rto.saturating_mul(rtos))
     }
 }
 
@@ -215,12 +213,17 @@ mod tests {
         assert_eq!(endless.deadline(), Some(Instant::FAR));
     }
 
+    #[test]
+    fn it_is_small_because_an_agent_holds_hundreds() {
+        assert_eq!(size_of::<Retransmission>(), 24);
+    }
+
     /// The transition table: a new edge shows up here in review.
     #[test]
     fn legal_transitions_are_these_and_no_others() {
         let name = |request: &Retransmission| match request.phase {
-            Phase::Sending { .. } => "Sending",
-            Phase::Listening { .. } => "Listening",
+            Phase::Sending => "Sending",
+            Phase::Listening => "Listening",
             Phase::Expired => "Expired",
         };
         let mut edges = Vec::new();

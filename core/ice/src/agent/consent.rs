@@ -147,7 +147,7 @@ impl Agent {
         stale.sort_unstable();
         for (_, id) in stale.into_iter().rev() {
             if let Some(pair) = self.checklist.get_mut(id) {
-                pair.recheck = true;
+                pair.history.recheck = true;
             }
             self.checklist.trigger(id);
         }

@@ -180,8 +180,8 @@ impl Agent {
         }
         let waits = self.nominating.selected().is_none() && self.checklist.step(id, PairStep::Trigger);
         let Some(pair) = self.checklist.get_mut(id) else { return };
-        pair.recheck = current && pair.is(PairState::Succeeded);
-        if waits || pair.recheck {
+        pair.history.recheck = current && pair.is(PairState::Succeeded);
+        if waits || pair.history.recheck {
             self.checklist.trigger(id);
         }
     }
@@ -216,7 +216,7 @@ impl Agent {
             } else if let Some(pair) = self.checklist.get_mut(check.pair) {
                 // The path works, but the peer has not agreed to the role that we have since taken: if a
                 // check is queued that says so, it still leaves.
-                pair.recheck = true;
+                pair.history.recheck = true;
             }
             self.checklist.unfreeze(foundation);
             self.tell(Event::PathValid { path, rtt });

@@ -344,7 +344,7 @@ impl Agent {
         let settled = self.nominating.decided_at.map(|at| at + selected.history.rtt().unwrap_or_default());
         let same_base = pair.local == selected.local;
         let since = settled.is_some_and(|settled| pair.seen.heard_at > settled);
-        learned && pair.seen.late && same_base && since && pair.seen.heard_at >= selected.seen.heard_at
+        learned && pair.history.late && same_base && since && pair.seen.heard_at >= selected.seen.heard_at
     }
 
     fn is_worth_moving(&self, id: Id<Pair>, selected: Id<Pair>) -> bool {

@@ -79,7 +79,7 @@ impl Agent {
             let id = self.checklist.pop_triggered()?;
             let nominates = self.nominating.nominates(id, self.role.role());
             let Some(pair) = self.checklist.get_mut(id) else { continue };
-            let again = core::mem::take(&mut pair.recheck);
+            let again = core::mem::take(&mut pair.history.recheck);
             if nominates.is_some() || again || pair.is(PairState::Waiting) {
                 return Some(self.start(now, id, nominates));
             }

@@ -201,7 +201,7 @@ impl Agent {
             self.accept_nomination(now, id);
         } else if let Some(pair) = self.checklist.get_mut(id) {
             // It worked long ago: data may follow once the peer has answered there again.
-            pair.recheck = true;
+            pair.history.recheck = true;
             self.checklist.trigger(id);
         }
     }
@@ -263,7 +263,7 @@ impl Agent {
     fn trigger(&mut self, id: Id<Pair>) {
         let Some(pair) = self.checklist.get(id) else { return };
         let settled = self.nominating.selected().is_some() && !self.explores();
-        let news = pair.seen.late || pair.asked.is_some() || pair.is(PairState::Failed);
+        let news = pair.history.late || pair.asked.is_some() || pair.is(PairState::Failed);
         if settled && !news {
             return;
         }
@@ -298,7 +298,7 @@ fn mark_late(checklist: &mut Checklist, formed: Formed, late: bool) {
     match formed {
         Formed::New(id) | Formed::Replaced(id, _) => {
             if let Some(pair) = checklist.get_mut(id) {
-                pair.seen.late = late;
+                pair.history.late = late;
             }
         }
         Formed::Refused => {}
