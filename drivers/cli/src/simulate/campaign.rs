@@ -8,8 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
 use gimlet_sim::NatKind;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use super::plan::Plan;
 use super::run::{Outcome, play};
@@ -48,6 +50,8 @@ pub(crate) struct Row {
     unstable: Vec<u64>,
     /// Seeds that should have connected and did not, with the reason; at most [`EXAMPLES_MAX`].
     failures: Vec<String>,
+    /// One hash over the traces of all seeds: equal in another process, or something leaks in.
+    trace_hash: String,
     pub(crate) ok: bool,
 }
 
@@ -116,6 +120,7 @@ impl Campaign {
             let trouble = one.outcome.trouble.as_deref().unwrap_or("the path is not direct");
             format!("seed {}: {trouble}", one.seed)
         };
+        let traces = played.iter().fold(Sha256::new(), |all, one| all.chain_update(one.outcome.trace.0));
         Row {
             event: "pair",
             nat_a: nat_a.to_string(),
@@ -128,6 +133,7 @@ impl Campaign {
             ok: unstable.is_empty() && (enough || !possible),
             unstable,
             failures: failed.take(EXAMPLES_MAX).map(why).collect(),
+            trace_hash: HEXLOWER.encode(&traces.finalize()),
         }
     }
 }
