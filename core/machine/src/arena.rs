@@ -171,7 +171,7 @@ mod tests {
         arena.reserve_exact(3);
         assert_eq!(arena.capacity(), 3);
         let ids = [1, 2, 3].map(|entry| arena.insert(entry));
-        ids.map(|id| arena.remove(id));
+        assert_eq!(ids.map(|id| arena.remove(id)), [Some(1), Some(2), Some(3)]);
         arena.reserve_exact(3);
         assert_eq!(arena.capacity(), 3);
     }
