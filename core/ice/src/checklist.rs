@@ -331,7 +331,7 @@ impl Checklist {
     /// Records that a check of `id` left.
     pub(crate) fn on_checked(&mut self, id: Id<Pair>, now: Instant) {
         if let Some(pair) = self.pairs.get_mut(id) {
-            pair.seen.checked_at = now;
+            pair.seen.checked = now;
             pair.history.checks = pair.history.checks.saturating_add(1);
         }
     }

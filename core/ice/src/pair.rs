@@ -37,11 +37,11 @@ pub(crate) struct Pair {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen {
     /// The latest check left.
-    pub(crate) checked_at: Instant,
+    pub(crate) checked: Instant,
     /// The latest check was answered with success: the peer's consent (RFC 7675 §5.1).
-    pub(crate) answered_at: Instant,
+    pub(crate) answered: Instant,
     /// The latest authenticated request of the peer arrived.
-    pub(crate) heard_at: Instant,
+    pub(crate) heard: Instant,
 }
 
 /// How a pair was nominated.
@@ -149,7 +149,7 @@ impl Pair {
             likelihood: 0,
             generation,
             foundation: 0,
-            seen: Seen { checked_at: Instant::ZERO, answered_at: Instant::ZERO, heard_at: Instant::ZERO },
+            seen: Seen { checked: Instant::ZERO, answered: Instant::ZERO, heard: Instant::ZERO },
             history: History::default(),
             state: PairState::Frozen,
             lane: Lane::Host,
@@ -181,7 +181,7 @@ impl Pair {
 
     /// Until when the peer's latest answer allows data (RFC 7675 §5.1).
     pub(crate) fn consent_until(&self) -> Instant {
-        self.seen.answered_at + CONSENT_TIMEOUT
+        self.seen.answered + CONSENT_TIMEOUT
     }
 
     /// Whether data may leave on the pair: it is valid, and the peer said so lately.

@@ -83,7 +83,7 @@ impl Agent {
     /// The peer answered a request on `id`: it wants our data there for another while.
     pub(super) fn on_consent(&mut self, now: Instant, id: Id<Pair>) {
         if let Some(pair) = self.checklist.get_mut(id) {
-            pair.seen.answered_at = now;
+            pair.seen.answered = now;
         }
         if self.checks.consent.pair() != Some(id) {
             self.on_alternative(now);
@@ -141,7 +141,7 @@ impl Agent {
         let generation = self.checklist.generation();
         let stale = self.checklist.iter().filter(|(id, pair)| {
             let valid = pair.is(PairState::Succeeded) && pair.generation == generation;
-            valid && Some(*id) != used && now.since(pair.seen.answered_at) >= crate::CONSENT_INTERVAL_MIN
+            valid && Some(*id) != used && now.since(pair.seen.answered) >= crate::CONSENT_INTERVAL_MIN
         });
         let mut stale: alloc::vec::Vec<_> = stale.map(|(id, pair)| (pair.priority, id)).collect();
         stale.sort_unstable();

@@ -182,9 +182,9 @@ impl Agent {
             PairState::InProgress => Some(match (best.lane(), rtt, self.remote_address(pair)) {
                 (Lane::Relayed, ..) | (_, None, _) => end,
                 (_, Some(rtt), Some(address)) if is_near(address.ip()) => {
-                    end.min(pair.seen.checked_at + rtt / 2)
+                    end.min(pair.seen.checked + rtt / 2)
                 }
-                (_, Some(rtt), _) => end.min(pair.seen.checked_at + rtt),
+                (_, Some(rtt), _) => end.min(pair.seen.checked + rtt),
             }),
             PairState::Frozen | PairState::Succeeded | PairState::Failed => None,
         };
@@ -248,7 +248,7 @@ impl Agent {
     fn is_doubtful(&self, now: Instant, selected: Id<Pair>) -> bool {
         let moved = self.nominating.state == Nomination::Moved;
         let Some(pair) = self.checklist.get(selected) else { return true };
-        let silence = now.since(pair.seen.heard_at.max(pair.seen.answered_at));
+        let silence = now.since(pair.seen.heard.max(pair.seen.answered));
         moved || self.checks.consent.liveness() != Liveness::Fresh || silence > SILENCE_MAX
     }
 
@@ -343,8 +343,8 @@ impl Agent {
         let learned = self.candidates.remote(pair.remote).is_some_and(|remote| remote.learned);
         let settled = self.nominating.decided_at.map(|at| at + selected.history.rtt().unwrap_or_default());
         let same_base = pair.local == selected.local;
-        let since = settled.is_some_and(|settled| pair.seen.heard_at > settled);
-        learned && pair.history.late && same_base && since && pair.seen.heard_at >= selected.seen.heard_at
+        let since = settled.is_some_and(|settled| pair.seen.heard > settled);
+        learned && pair.history.late && same_base && since && pair.seen.heard >= selected.seen.heard
     }
 
     fn is_worth_moving(&self, id: Id<Pair>, selected: Id<Pair>) -> bool {

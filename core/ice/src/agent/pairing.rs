@@ -187,7 +187,7 @@ impl Agent {
         self.counters.nominations_ignored += u64::from(heard.nominates.is_some() && nominates.is_none());
         let Some(id) = self.pair_heard(local, heard, nominates.is_some()) else { return };
         if let Some(pair) = self.checklist.get_mut(id) {
-            pair.seen.heard_at = now;
+            pair.seen.heard = now;
             pair.asked = newest(pair.asked, nominates);
         }
         match (nominates.is_some(), self.config.lite) {
