@@ -14,6 +14,9 @@
 //!   order in which messages are signed and sealed.
 //! * [`Retransmission`] knows when one request is sent, sent again and given up. ICE uses it too.
 //! * [`Client`] and [`Server`] are the two machines. [`Framer`] cuts a stream into messages.
+//! * [`Discovery`] is a third: it tells what the NAT in front of us does ([`Behaviour`]), with the help
+//!   of a server that has two addresses ([`Server::with_faces`]) or, less, of plain ones. What loss
+//!   leaves in doubt is unknown, never guessed.
 //!
 //! What a message shows is what may be acted on: attributes behind the signature are invisible, a
 //! duplicate never replaces the first, and a message with a wrong FINGERPRINT is not STUN.
@@ -33,6 +36,10 @@
 //!   on the same port, and the servers that spoke it are gone.
 //! * **More than one request for one question**: a client asks one server on one path. Which servers
 //!   to ask, and what to make of two different answers, is the owner's to know.
+//! * **RESPONSE-PORT and PADDING** (RFC 5780 §7.5–7.6): the server refuses them with 420, because they
+//!   send to ports that asked for nothing and ask for the largest datagrams there are. So
+//!   a discovery measures neither the lifetime of bindings (§4.6), which takes RESPONSE-PORT, nor
+//!   what becomes of fragments (§4.7).
 //!
 //! # The life of a request
 //!
@@ -41,6 +48,14 @@
 //!                │   ▲                             │
 //!                │   └── 0.5, 1, 2, … 16 s later   │
 //!                └─────────── an answer ───────────┴──────────► Answered or Failed
+//! ```
+//!
+//! # The steps of a discovery
+//!
+//! ```text
+//!   Basic ──► Sampling ──► Mapping ──┬── other address ──► Filtering ──┬──► Hairpin ──► Done
+//!     │                              └── none ─────────────────────────┘                 ▲
+//!     └── nobody answers ────────────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! # Example
@@ -82,6 +97,7 @@ mod address;
 pub mod attribute;
 mod client;
 mod credentials;
+mod discovery;
 mod error;
 pub mod error_code;
 mod event;
@@ -100,6 +116,10 @@ pub use address::AddressFamily;
 pub use attribute::Attribute;
 pub use client::{Client, ClientConfig, ClientCounters, REQUESTS_MAX, RequestId, SOFTWARE_MAX};
 pub use credentials::{Credentials, USERNAME_MAX};
+pub use discovery::{
+    BLOCK_MAX, Behaviour, CONTEST_ROUNDS_MAX, Discovery, DiscoveryConfig, DiscoveryCounters, DiscoveryError,
+    DiscoveryEvent, Filtering, LOCALS_MAX, Mapping, PortModel, ROUNDS_MAX, SERVERS_MAX, Step,
+};
 pub use error::{IntegrityError, ParseError, RequestError};
 pub use error_code::ErrorCode;
 pub use event::{ClientEvent, Failure, ServerEvent};
@@ -108,7 +128,7 @@ pub use header::{Class, HEADER_LEN, MAGIC_COOKIE, Method, TransactionId, is_stun
 pub use key::{IntegrityAlgorithm, Key, PasswordAlgorithm, userhash};
 pub use message::{ATTRIBUTES_MAX, ChangeRequest, Icmp, Message};
 pub use server::{
-    CREDENTIALS_MAX, REPLIES_MAX, REPLY_GROWTH_MAX, Server, ServerConfig, ServerCounters, UNKNOWN_MAX,
+    CREDENTIALS_MAX, Faces, REPLIES_MAX, REPLY_GROWTH_MAX, Server, ServerConfig, ServerCounters, UNKNOWN_MAX,
 };
 pub use state::{Due, RC_DEFAULT, RC_MAX, RM_DEFAULT, RTO_DEFAULT, RTO_MIN, Retransmission, TI_DEFAULT};
 pub use writer::{MessageWriter, Sealed, TEXT_MAX};

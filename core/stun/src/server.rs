@@ -1,5 +1,6 @@
 //! The machine that says "there is where you come from" (RFC 8489 §6.3).
 
+mod faces;
 #[cfg(test)]
 mod tests;
 
@@ -18,6 +19,8 @@ use crate::message::Message;
 use crate::writer::MessageWriter;
 use crate::{attribute, error_code};
 
+pub use faces::Faces;
+
 /// The most answers that wait to be sent; when one more comes, the oldest goes. Its client asks
 /// again.
 pub const REPLIES_MAX: usize = 64;
@@ -34,8 +37,9 @@ pub const UNKNOWN_MAX: usize = 8;
 /// than doubling.
 pub const REPLY_GROWTH_MAX: usize = 48;
 
-/// What a Binding server acts on. Everything else that is comprehension-required is refused,
-/// CHANGE-REQUEST included, so that a client learns what this server does not do (RFC 5780 §7.2).
+/// What a Binding server acts on. Everything else that is comprehension-required is refused, so that
+/// a client learns what this server does not do. CHANGE-REQUEST is refused by a server that has one
+/// face only (RFC 5780 §7.2); PADDING and RESPONSE-PORT always are: see [`Server::with_faces`].
 const UNDERSTOOD: [u16; 9] = [
     attribute::MAPPED_ADDRESS,
     attribute::USERNAME,
@@ -73,7 +77,7 @@ gimlet_machine::counters! {
         indications,
         /// From port 0, where no answer can go.
         unanswerable,
-        /// Refused with 400: no user name or no signature.
+        /// Refused with 400: no user name, no signature, or a CHANGE-REQUEST that cannot be read.
         refused_bad_request,
         /// Refused with 401: unknown user or wrong signature.
         refused_unauthenticated,
@@ -91,6 +95,8 @@ gimlet_machine::counters! {
 #[derive(Clone, Debug)]
 pub struct Server {
     config: ServerConfig,
+    /// For NAT behaviour discovery; `None`: this server has one address, or does not do that.
+    faces: Option<Faces>,
     replies: Queue<Reply>,
     counters: ServerCounters,
 }
@@ -99,6 +105,8 @@ pub struct Server {
 #[derive(Clone, Copy, Debug)]
 struct Reply {
     path: FourTuple,
+    /// OTHER-ADDRESS, for a server with more than one face.
+    other: Option<SocketAddr>,
     transaction: TransactionId,
     answer: Answer,
     /// Whose key signs it, and how.
@@ -128,7 +136,19 @@ impl Server {
     pub fn new(mut config: ServerConfig) -> Self {
         config.credentials.truncate(CREDENTIALS_MAX);
         config.software = config.software.filter(|software| software.len() <= SOFTWARE_MAX);
-        Self { config, replies: Queue::new(REPLIES_MAX), counters: ServerCounters::default() }
+        Self { config, faces: None, replies: Queue::new(REPLIES_MAX), counters: ServerCounters::default() }
+    }
+
+    /// A server for NAT behaviour discovery (RFC 5780 §6): it answers a CHANGE-REQUEST from the face
+    /// that was asked for, and says in every answer what its other address is. At an address that is
+    /// no face it is an ordinary server.
+    ///
+    /// It is of no more use to a forger than an ordinary one: an answer goes where its request came
+    /// from, once, and is within [`REPLY_GROWTH_MAX`] of it. That is why it refuses, with 420,
+    /// RESPONSE-PORT, which sends answers to ports that asked for nothing (RFC 5780 §7.5, §9), and
+    /// PADDING, which asks for a datagram of the largest size (§7.6).
+    pub fn with_faces(config: ServerConfig, faces: Faces) -> Self {
+        Self { faces: Some(faces), ..Self::new(config) }
     }
 
     /// What was not answered, and what was refused.
@@ -149,12 +169,14 @@ impl Server {
         }
         // RFC 8489 §6.3: the credentials first, the attributes after, so that a stranger learns
         // nothing about what this server understands.
+        let other = self.faces.and_then(|faces| faces.opposite(path.local));
         let (signer, answer) = match self.authenticate(request) {
-            Ok(signer) => (signer, self.carry_out(request)),
+            Ok(signer) => (signer, self.carry_out(request, other.is_some())),
             Err(refusal) => (None, refusal),
         };
         let reply = Reply {
-            path,
+            path: self.answering(path, request, &answer),
+            other,
             transaction: request.transaction_id(),
             answer,
             signer,
@@ -184,11 +206,16 @@ impl Server {
         Ok(Some(Signer { credentials, algorithm }))
     }
 
-    /// RFC 8489 §6.3.1.
-    fn carry_out(&mut self, request: &Message<'_>) -> Answer {
+    /// RFC 8489 §6.3.1. `is_face`: the request arrived where CHANGE-REQUEST is understood.
+    fn carry_out(&mut self, request: &Message<'_>, is_face: bool) -> Answer {
         let (mut kinds, mut count) = ([0; UNKNOWN_MAX], 0);
-        for (place, kind) in kinds.iter_mut().zip(request.required_outside(&UNDERSTOOD)) {
+        let refused = |kind: &u16| !(is_face && *kind == attribute::CHANGE_REQUEST);
+        for (place, kind) in kinds.iter_mut().zip(request.required_outside(&UNDERSTOOD).filter(refused)) {
             (*place, count) = (kind, count + 1);
+        }
+        if count == 0 && is_face && is_change_unreadable(request) {
+            self.counters.refused_bad_request += 1;
+            return Answer::BadRequest;
         }
         if count == 0 {
             return Answer::Mapped;
@@ -196,6 +223,21 @@ impl Server {
         self.counters.refused_unknown_attribute += 1;
         Answer::UnknownAttributes { kinds, count }
     }
+
+    /// The way that an answer takes: a refusal leaves from where the request arrived, and so does what
+    /// a client asked for nothing else (RFC 5780 §6.1, table 2).
+    fn answering(&self, path: FourTuple, request: &Message<'_>, answer: &Answer) -> FourTuple {
+        match (self.faces, request.change_request()) {
+            (Some(faces), Some(change)) if matches!(answer, Answer::Mapped) => {
+                FourTuple { local: faces.answering(path.local, change), ..path }
+            }
+            (Some(_) | None, _) => path,
+        }
+    }
+}
+
+fn is_change_unreadable(request: &Message<'_>) -> bool {
+    request.attribute(attribute::CHANGE_REQUEST).is_some() && request.change_request().is_none()
 }
 
 impl Machine for Server {
@@ -256,8 +298,7 @@ impl Reply {
     fn write(&self, config: &ServerConfig, out: &mut Vec<u8>) {
         let mut writer = self.write_answer(out);
         if let Some(software) = &config.software {
-            let seals = if self.signer.is_some() { 36 } else { 0 } + if self.fingerprint { 8 } else { 0 };
-            let len = writer.len() + 4 + software.len().next_multiple_of(4) + seals;
+            let len = writer.len() + 4 + software.len().next_multiple_of(4) + self.seals_len();
             if len <= self.request_len {
                 writer = writer.software(software);
             }
@@ -271,6 +312,24 @@ impl Reply {
         writer.integrity_with(key, algorithm).fingerprint_if(self.fingerprint);
     }
 
+    /// RFC 5780 §7.3–7.4, each where the answer does not outgrow its request too far. OTHER-ADDRESS is
+    /// first: RESPONSE-ORIGIN only repeats what the packet's source says, and has no room with IPv6.
+    fn write_faces<'b>(&self, writer: MessageWriter<'b>) -> MessageWriter<'b> {
+        let Some(other) = self.other else { return writer };
+        let len = if other.is_ipv4() { 12 } else { 24 };
+        let fits = |writer: &MessageWriter<'_>| {
+            writer.len() + len + self.seals_len() <= self.request_len + REPLY_GROWTH_MAX
+        };
+        let writer = if fits(&writer) { writer.other_address(other) } else { writer };
+        if fits(&writer) { writer.response_origin(self.path.local) } else { writer }
+    }
+
+    /// What signature and FINGERPRINT take, at most.
+    const fn seals_len(&self) -> usize {
+        let signature = if self.signer.is_some() { 36 } else { 0 };
+        signature + if self.fingerprint { 8 } else { 0 }
+    }
+
     fn write_answer<'b>(&self, out: &'b mut Vec<u8>) -> MessageWriter<'b> {
         let class = if matches!(self.answer, Answer::Mapped) { Class::Success } else { Class::Error };
         let writer = MessageWriter::new(out, class, Method::BINDING, self.transaction);
@@ -279,7 +338,8 @@ impl Reply {
                 // A socket for both families sees IPv4 clients at mapped addresses (RFC 4291
                 // §2.5.5.2), which mean nothing to the client.
                 let remote = self.path.remote;
-                writer.xor_mapped_address(SocketAddr::new(remote.ip().to_canonical(), remote.port()))
+                let mapped = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+                self.write_faces(writer.xor_mapped_address(mapped))
             }
             Answer::BadRequest => writer.error_code(error_code::BAD_REQUEST, "Bad Request"),
             Answer::Unauthenticated => writer.error_code(error_code::UNAUTHENTICATED, "Unauthenticated"),

@@ -212,3 +212,144 @@ fn no_answer_outgrows_its_request_by_more_than_the_limit() {
     assert!(growth.iter().all(|growth| *growth <= REPLY_GROWTH_MAX), "{growth:?}");
     assert!(growth.len() == 9 && growth.iter().max() > Some(&24), "{growth:?}");
 }
+
+fn faces() -> Faces {
+    Faces::new("192.0.2.1:3478".parse().unwrap(), "192.0.2.2:3479".parse().unwrap()).unwrap()
+}
+
+fn with_faces() -> Script<Checked<Server>> {
+    Script::new(Checked::new(Server::with_faces(ServerConfig::default(), faces())))
+}
+
+fn change(address: bool, port: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    MessageWriter::new(&mut out, Class::Request, Method::BINDING, TransactionId([1; 12]))
+        .change_request(crate::ChangeRequest { address, port })
+        .finish();
+    out
+}
+
+/// RFC 5780 §6.1, tables 1 and 2, from each of the four faces.
+#[test]
+fn each_face_answers_from_the_face_that_was_asked_for() {
+    let all = faces().addresses();
+    assert_eq!(
+        all.map(|face| alloc::format!("{face}")),
+        ["192.0.2.1:3478", "192.0.2.1:3479", "192.0.2.2:3478", "192.0.2.2:3479",]
+    );
+    let remote: SocketAddr = "198.51.100.7:61000".parse().unwrap();
+    let mut script = with_faces();
+    for (place, face) in all.into_iter().enumerate() {
+        for (address, port) in [(false, false), (false, true), (true, false), (true, true)] {
+            let from = all[place ^ usize::from(port) ^ (usize::from(address) << 1)];
+            let arrives = FourTuple::new(face, remote);
+            script.hears(arrives, &change(address, port)).says_that(FourTuple::new(from, remote), |answer| {
+                let answer = Message::parse(answer).unwrap();
+                assert_eq!((answer.class(), answer.xor_mapped_address()), (Class::Success, Some(remote)));
+                assert_eq!(
+                    (answer.response_origin(), answer.other_address()),
+                    (Some(from), Some(all[place ^ 3]))
+                );
+            });
+        }
+    }
+}
+
+#[test]
+fn a_plain_request_at_a_face_learns_of_the_other_address() {
+    with_faces().hears(path(), &request(1)).says_that(path(), |answer| {
+        let answer = Message::parse(answer).unwrap();
+        assert_eq!(answer.other_address(), "192.0.2.2:3479".parse().ok());
+        assert_eq!(answer.response_origin(), Some(path().local));
+    });
+}
+
+#[test]
+fn at_an_address_that_is_no_face_the_server_is_an_ordinary_one() {
+    let elsewhere = FourTuple::new("192.0.2.9:3478".parse().unwrap(), path().remote);
+    for (mut script, path) in [(open(), path()), (with_faces(), elsewhere)] {
+        script.hears(path, &request(1)).says(path, &answer(1, "198.51.100.7:61000"));
+        script.hears(path, &change(true, true)).says_that(path, |answer| {
+            let answer = Message::parse(answer).unwrap();
+            assert_eq!(answer.unknown_attributes().collect::<Vec<_>>(), [attribute::CHANGE_REQUEST]);
+        });
+    }
+}
+
+#[test]
+fn response_port_and_padding_are_refused_where_they_arrived() {
+    let mut script = with_faces();
+    for kind in [attribute::RESPONSE_PORT, attribute::PADDING] {
+        let mut bytes = Vec::new();
+        MessageWriter::new(&mut bytes, Class::Request, Method::BINDING, TransactionId([1; 12]))
+            .change_request(crate::ChangeRequest { address: true, port: true })
+            .attribute(kind, &[0x12, 0x34, 0, 0])
+            .finish();
+        script.hears(path(), &bytes).says_that(path(), |answer| {
+            let answer = Message::parse(answer).unwrap();
+            assert_eq!(answer.unknown_attributes().collect::<Vec<_>>(), [kind]);
+        });
+    }
+}
+
+#[test]
+fn a_change_request_that_cannot_be_read_is_a_bad_request() {
+    let mut bytes = Vec::new();
+    MessageWriter::new(&mut bytes, Class::Request, Method::BINDING, TransactionId([1; 12]))
+        .attribute(attribute::CHANGE_REQUEST, &[0; 2])
+        .finish();
+    let mut script = with_faces();
+    script.hears(path(), &bytes).says_that(path(), |answer| {
+        let error = Message::parse(answer).unwrap().error_code().map(|error| error.code);
+        assert_eq!(error, Some(error_code::BAD_REQUEST));
+    });
+    assert_eq!(script.machine().inner().counters().refused_bad_request, 1);
+}
+
+#[test]
+fn two_addresses_that_share_anything_have_no_four_faces() {
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let primary = at("192.0.2.1:3478");
+    for other in ["192.0.2.1:3479", "192.0.2.2:3478", "0.0.0.0:3479", "192.0.2.2:0", "[2001:db8::1]:3479"] {
+        assert_eq!(Faces::new(primary, at(other)), None, "{other}");
+    }
+}
+
+/// The shortest requests there are, over IPv6 too, and signed in the shortest way.
+#[test]
+fn the_faces_do_not_make_an_answer_outgrow_its_request() {
+    let alice = Credentials::short_term(b"a", b"password").unwrap();
+    let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let v6 = Faces::new(at("[2001:db8::1]:3478"), at("[2001:db8::2]:3479")).unwrap();
+    for (faces, remote) in [(faces(), at("198.51.100.7:61000")), (v6, at("[2001:db8::7]:61000"))] {
+        let path = FourTuple::new(faces.addresses()[0], remote);
+        for signed in [false, true] {
+            let mut bytes = Vec::new();
+            let writer =
+                MessageWriter::new(&mut bytes, Class::Request, Method::BINDING, TransactionId([1; 12]));
+            let mut credentials = vec![];
+            if signed {
+                credentials.push(alice.clone());
+                writer.username(b"a").integrity_sha256(alice.key()).finish();
+                // RFC 8489 §14.6 lets the signature be cut to 16 bytes.
+                let at = bytes.len() - 32;
+                let length = (at + 32 - 20) as u16;
+                bytes[2..4].copy_from_slice(&(length - 16).to_be_bytes());
+                bytes[at - 2..at].copy_from_slice(&16u16.to_be_bytes());
+                bytes.truncate(at);
+                let tag = alice.key().tag(IntegrityAlgorithm::Sha256, &bytes[..at - 4], length - 16);
+                bytes.extend_from_slice(&tag.as_ref()[..16]);
+            } else {
+                writer.finish();
+            }
+            let config = ServerConfig { credentials, ..ServerConfig::default() };
+            let mut script = Script::new(Checked::new(Server::with_faces(config, faces)));
+            script.hears(path, &bytes).says_that(path, |answer| {
+                assert!(answer.len() <= bytes.len() + REPLY_GROWTH_MAX);
+                let answer = Message::parse(answer).unwrap();
+                assert_eq!(answer.class(), Class::Success);
+                assert_eq!(answer.other_address().is_some(), !signed || remote.is_ipv4());
+            });
+        }
+    }
+}
