@@ -42,6 +42,8 @@ pub const TABLE: [Row; 25] = [
         &[
             "core/machine",
             "core/stun",
+            // For `ice-peer` and `ice-step`, which other implementations meet without a node around it.
+            "core/ice",
             "core/node",
             "drivers/udp",
             "drivers/mio",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{demo, init, join, network, pipe, send, serve, sim};
+use crate::command::{demo, ice_peer, ice_step, init, join, network, pipe, send, serve, sim};
 use crate::failure::{EXIT_CODES, Exit, Failure};
 use crate::report::{Detail, Report, Style};
 
@@ -50,6 +50,8 @@ enum Command {
     Pipe(pipe::Args),
     Network(network::Args),
     Sim(sim::Args),
+    IcePeer(ice_peer::Args),
+    IceStep(ice_step::Args),
 }
 
 /// Reads the command line, does what it says, and ends with the code that [`EXIT_CODES`] explains.
@@ -76,10 +78,16 @@ impl Command {
             | Command::Join(_)
             | Command::Send(_)
             | Command::Pipe(_)
-            | Command::Network(_) => (Detail::Results, Detail::Steps),
+            | Command::Network(_)
+            | Command::IcePeer(_)
+            | Command::IceStep(_) => (Detail::Results, Detail::Steps),
         };
         let style = Style { json, detail: if verbose { more } else { usual } };
-        if matches!(self, Command::Pipe(_)) { Report::beside_data(style) } else { Report::new(style) }
+        if matches!(self, Command::Pipe(_) | Command::IcePeer(_) | Command::IceStep(_)) {
+            Report::beside_data(style)
+        } else {
+            Report::new(style)
+        }
     }
 }
 
@@ -87,12 +95,14 @@ fn run(command: Command, report: &Report) -> Result<(), Failure> {
     match command {
         Command::Init(args) => init::run(&args, report),
         Command::Sim(args) => sim::run(&args, report),
+        Command::IceStep(args) => ice_step::run(&args, report),
         Command::Demo(args) => on_runtime(demo::run(args, report)),
         Command::Serve(args) => on_runtime(serve::run(args, report)),
         Command::Join(args) => on_runtime(join::run(args, report)),
         Command::Send(args) => on_runtime(send::run(args, report)),
         Command::Pipe(args) => on_runtime(pipe::run(args, report)),
         Command::Network(args) => on_runtime(network::run(args, report)),
+        Command::IcePeer(args) => on_runtime(ice_peer::run(args, report)),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The commands, one module each: their options, and what they do.
 
 pub(crate) mod demo;
+pub(crate) mod ice_peer;
+pub(crate) mod ice_step;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod network;

@@ -10,6 +10,7 @@ mod cli;
 mod command;
 mod failure;
 mod files;
+mod ice;
 mod identity;
 mod interrupt;
 mod line;

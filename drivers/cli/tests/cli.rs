@@ -29,7 +29,8 @@ fn every_command_explains_itself_and_a_wrong_one_is_a_usage_error() {
     let help = place.run(&["--help"]);
     assert_eq!(help.code, Some(0));
     assert!(help.out.contains("Exit codes:") && help.out.contains("Examples:"), "{}", help.out);
-    for command in ["demo", "init", "serve", "join", "send", "pipe", "network", "sim"] {
+    for command in ["demo", "init", "serve", "join", "send", "pipe", "network", "sim", "ice-peer", "ice-step"]
+    {
         assert!(place.run(&[command, "--help"]).out.contains("Examples:"), "{command}");
     }
     assert_eq!(place.run(&["serve", "--no-such-option"]).code, Some(2));

@@ -1,0 +1,388 @@
+//! An ICE agent that gathers for itself and carries datagrams: `gimlet ice-peer` at the socket.
+//!
+//! Three things share the sockets: the agent's checks, a STUN client that asks servers for reflexive
+//! addresses, and the application's datagrams. What looks like STUN is the agent's, or else the
+//! client's; everything else is the application's, if it comes on a path of one of our pairs. Commands
+//! are lines ([`Peer::hear`]), and so is what the owner learns ([`Peer::take_lines`]).
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gimlet_ice::{Agent, Candidate, CandidateError, Config, Event};
+use gimlet_machine::{
+    Buf, Deadline, FourTuple, Input, Instant, Machine, Path, Queue, Rng, Transmit, Verdict,
+};
+use gimlet_stun::{Client, ClientConfig, ClientEvent, RequestId, is_stun};
+
+use super::lines::Line;
+use super::word::{candidate, credentials, datagram, hex};
+
+/// How a server is asked. RFC 8489 §6.2.1 listens for 39.5 s, and people do not wait that long for `end`:
+/// this sends at 0, 0.5, 1.5 and 3.5 s and gives up after 5.5 s.
+const PATIENCE: (Duration, u32, u32) = (Duration::from_millis(500), 4, 4);
+
+/// Datagrams of the application that wait to leave. Further ones are refused.
+const OUTGOING_MAX: usize = 256;
+
+/// Lines that wait to be taken. Beyond it, received datagrams are dropped and counted; other lines still
+/// have [`LINES_RESERVED`] places, and then the oldest line makes room.
+const LINES_MAX: usize = 1_024;
+
+/// Places that no received datagram takes.
+const LINES_RESERVED: usize = 256;
+
+gimlet_machine::counters! {
+    /// What a [`Peer`] dropped.
+    pub(crate) struct PeerCounters {
+        /// Datagrams from where no pair of ours leads.
+        strangers,
+        /// Datagrams received while the owner read no lines.
+        received_dropped,
+        /// Lines lost because the owner read none.
+        lines_dropped,
+        /// STUN that neither the agent nor the client knew.
+        stun_not_mine,
+    }
+}
+
+/// There is something to read with [`Peer::take_lines`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spoke;
+
+/// What was heard of the other side before `start`.
+#[derive(Debug, Default)]
+struct Introduction {
+    ufrag: Option<String>,
+    pwd: Option<String>,
+}
+
+/// How the meeting goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Meeting {
+    /// The other side's lines are awaited.
+    #[default]
+    Introducing,
+    /// Checks are under way.
+    Started,
+    /// A path is selected.
+    Connected,
+    /// No path works.
+    Failed,
+}
+
+/// See the module's page.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    agent: Agent,
+    client: Client,
+    /// Which server was asked from where.
+    asked: BTreeMap<RequestId, FourTuple>,
+    introduction: Introduction,
+    meeting: Meeting,
+    /// Whether `quit` was heard.
+    over: bool,
+    outgoing: Queue<(FourTuple, Vec<u8>)>,
+    lines: Queue<String>,
+    /// Whether the owner was told that there are lines.
+    spoke: bool,
+    counters: PeerCounters,
+}
+
+impl Peer {
+    /// A peer with a host candidate for each of `sockets`, which asks each of `servers` from each socket of
+    /// its family.
+    ///
+    /// # Errors
+    ///
+    /// A socket's address cannot be a candidate, or there are too many.
+    pub(crate) fn new(
+        now: Instant,
+        rng: &Rng,
+        config: Config,
+        sockets: &[SocketAddr],
+        servers: &[SocketAddr],
+    ) -> Result<Self, CandidateError> {
+        let (rto, rc, rm) = PATIENCE;
+        let asking = ClientConfig { rto, rc, rm, ..ClientConfig::default() };
+        let mut peer = Self {
+            agent: Agent::new(now, rng.fork("ice"), config),
+            client: Client::new(rng.fork("stun"), asking),
+            asked: BTreeMap::new(),
+            introduction: Introduction::default(),
+            meeting: Meeting::default(),
+            over: false,
+            outgoing: Queue::new(OUTGOING_MAX),
+            lines: Queue::new(LINES_MAX),
+            spoke: false,
+            counters: PeerCounters::default(),
+        };
+        let ours = peer.agent.local_credentials().clone();
+        peer.say(format!("ufrag {}", ours.ufrag));
+        peer.say(format!("pwd {}", ours.pwd));
+        for socket in sockets {
+            peer.offer(now, Candidate::host(*socket))?;
+        }
+        for server in servers {
+            for socket in sockets.iter().filter(|socket| socket.is_ipv4() == server.is_ipv4()) {
+                let path = FourTuple::new(*socket, *server);
+                match peer.client.binding(now, path) {
+                    Ok(id) => drop(peer.asked.insert(id, path)),
+                    Err(error) => peer.say(format!("error {server} is not asked from {socket}: {error}")),
+                }
+            }
+        }
+        peer.consider_end(now);
+        Ok(peer)
+    }
+
+    /// Does what `line` says. What is wrong with it is said in a line.
+    pub(crate) fn hear(&mut self, now: Instant, line: &Line) {
+        let refused = match line {
+            Line::Text(text) => self.obey(now, text.trim()).err(),
+            Line::Damaged(what) => Some((*what).to_owned()),
+        };
+        if let Some(what) = refused {
+            self.say(format!("error {what}"));
+        }
+        self.settle(now);
+    }
+
+    /// Every line that was not taken yet, oldest first.
+    pub(crate) fn take_lines(&mut self) -> Vec<String> {
+        self.spoke = false;
+        std::iter::from_fn(|| self.lines.pop()).collect()
+    }
+
+    /// How the meeting goes.
+    pub(crate) fn meeting(&self) -> Meeting {
+        self.meeting
+    }
+
+    /// Whether `quit` was heard.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Whether every datagram of the application has left.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outgoing.is_empty()
+    }
+
+    /// What was dropped.
+    pub(crate) fn counters(&self) -> &PeerCounters {
+        &self.counters
+    }
+
+    fn obey(&mut self, now: Instant, line: &str) -> Result<(), String> {
+        let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
+        match (verb, rest.trim()) {
+            ("ufrag", ufrag) => self.introduce(|introduction| introduction.ufrag = Some(ufrag.to_owned())),
+            ("pwd", pwd) => self.introduce(|introduction| introduction.pwd = Some(pwd.to_owned())),
+            ("cand", attribute) => {
+                let added = self.agent.add_remote_candidate(now, candidate(attribute)?);
+                added.map_err(|error| error.to_string())
+            }
+            ("end", "") => {
+                self.agent.end_of_remote_candidates(now);
+                Ok(())
+            }
+            ("ice-lite", "") => {
+                self.agent.set_remote_lite(now);
+                Ok(())
+            }
+            ("start", "") => self.start(now),
+            ("send", digits) => self.send(datagram(digits)?),
+            ("quit", "") => {
+                self.over = true;
+                Ok(())
+            }
+            _ => Err("a line is ufrag X, pwd Y, ice-lite, cand C, end, start, send HEX or quit".to_owned()),
+        }
+    }
+
+    fn introduce(&mut self, hear: impl FnOnce(&mut Introduction)) -> Result<(), String> {
+        match self.meeting {
+            Meeting::Introducing => {
+                hear(&mut self.introduction);
+                Ok(())
+            }
+            Meeting::Started | Meeting::Connected | Meeting::Failed => {
+                Err("ufrag and pwd come before start".to_owned())
+            }
+        }
+    }
+
+    fn start(&mut self, now: Instant) -> Result<(), String> {
+        let Introduction { ufrag: Some(ufrag), pwd: Some(pwd) } = &self.introduction else {
+            return Err("ufrag and pwd come before start".to_owned());
+        };
+        let theirs = credentials(ufrag, pwd)?;
+        self.agent.set_remote_credentials(now, theirs).map_err(|error| error.to_string())?;
+        if self.meeting == Meeting::Introducing {
+            self.meeting = Meeting::Started;
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, bytes: Vec<u8>) -> Result<(), String> {
+        if bytes.is_empty() {
+            return Err("an empty datagram is not sent".to_owned());
+        }
+        let path = match (self.meeting, self.agent.selected_path()) {
+            (Meeting::Connected, Some(Path::Direct(path))) => path,
+            (Meeting::Introducing | Meeting::Started | Meeting::Connected | Meeting::Failed, _) => {
+                return Err("no path is selected: wait for `state connected`".to_owned());
+            }
+        };
+        let full = |_| format!("{OUTGOING_MAX} datagrams wait already: send slower");
+        self.outgoing.push((path, bytes)).map_err(full)
+    }
+
+    /// Adds a candidate of ours and says so, unless it tells nothing new.
+    fn offer(&mut self, now: Instant, candidate: Candidate) -> Result<(), CandidateError> {
+        let (kind, address) = (candidate.kind, candidate.address);
+        self.agent.add_local_candidate(now, candidate)?;
+        let mut ours = self.agent.local_candidates();
+        let line = ours.find(|ours| (ours.kind, ours.address) == (kind, address)).map(ToString::to_string);
+        drop(ours);
+        if let Some(line) = line {
+            self.say(format!("cand {line}"));
+        }
+        Ok(())
+    }
+
+    /// Says `end` once no server is awaited any more.
+    fn consider_end(&mut self, now: Instant) {
+        if self.asked.is_empty() {
+            self.agent.end_of_local_candidates(now);
+            self.say("end".to_owned());
+        }
+    }
+
+    fn say(&mut self, line: String) {
+        self.counters.lines_dropped += u64::from(self.lines.push_evicting(line).is_some());
+    }
+
+    /// Hands on what the agent and the client tell.
+    fn settle(&mut self, now: Instant) {
+        while let Some(event) = self.client.poll_event() {
+            self.on_server(now, &event);
+        }
+        while let Some(event) = self.agent.poll_event() {
+            self.on_agent(event);
+        }
+    }
+
+    fn on_server(&mut self, now: Instant, event: &ClientEvent) {
+        let (id, mapped) = match *event {
+            ClientEvent::Answered { id, mapped, .. } => (id, Ok(mapped)),
+            ClientEvent::Failed { id, cause, .. } => (id, Err(cause)),
+        };
+        let Some(path) = self.asked.remove(&id) else { return };
+        match mapped {
+            // No NAT on the way: the host candidate says it all.
+            Ok(mapped) if mapped == path.local => {}
+            Ok(mapped) => {
+                let reflexive = Candidate::server_reflexive(mapped, path.local, Some(path.remote));
+                if let Err(error) = self.offer(now, reflexive) {
+                    self.say(format!("error {} told {mapped}: {error}", path.remote));
+                }
+            }
+            Err(cause) => self.say(format!("error {}: {cause}", path.remote)),
+        }
+        self.consider_end(now);
+    }
+
+    fn on_agent(&mut self, event: Event) {
+        match event {
+            Event::PathSelected { .. } if self.meeting != Meeting::Connected => {
+                self.meeting = Meeting::Connected;
+                self.say("state connected".to_owned());
+            }
+            Event::Failed { cause } => {
+                self.meeting = Meeting::Failed;
+                self.say(format!("state failed {cause}"));
+            }
+            // If another path works, it is selected next.
+            Event::ConsentExpired { .. } => self.meeting = Meeting::Started,
+            Event::PathSelected { .. }
+            | Event::StateChanged(_)
+            | Event::PathValid { .. }
+            | Event::PathSuspect { .. }
+            | Event::RoleChanged(_)
+            | Event::LocalPeerReflexive { .. }
+            | Event::RemotePeerReflexive { .. } => {}
+        }
+    }
+
+    /// A datagram for the application. It may come before our own check is answered (RFC 8445 §12.2), but
+    /// never from a stranger.
+    fn on_datagram(&mut self, path: FourTuple, bytes: &[u8]) {
+        if !self.agent.is_path_of_pair(&Path::Direct(path)) {
+            self.counters.strangers += 1;
+        } else if self.lines.len() + LINES_RESERVED >= LINES_MAX {
+            self.counters.received_dropped += 1;
+        } else {
+            self.say(format!("recv {}", hex(bytes)));
+        }
+    }
+}
+
+impl Machine for Peer {
+    type Path = FourTuple;
+    type Event = Spoke;
+
+    fn handle_input(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+        let Input { path, ecn, bytes } = input;
+        if !is_stun(bytes) {
+            self.on_datagram(path, bytes);
+            return Verdict::Consumed;
+        }
+        let mut verdict = self.client.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
+        if verdict == Verdict::NotMine {
+            let answer = self.agent.handle_input(now, Input { path: Path::Direct(path), ecn, bytes });
+            verdict = if answer == Verdict::NotMine { Verdict::NotMine } else { Verdict::Consumed };
+        }
+        self.counters.stun_not_mine += u64::from(verdict == Verdict::NotMine);
+        self.settle(now);
+        verdict
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.client.handle_timeout(now);
+        self.agent.handle_timeout(now);
+        self.settle(now);
+    }
+
+    fn poll_event(&mut self) -> Option<Spoke> {
+        let has_news = !self.spoke && !self.lines.is_empty();
+        self.spoke |= has_news;
+        has_news.then_some(Spoke)
+    }
+
+    /// The agent's messages first: they are paced already.
+    fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
+        let sent = self.agent.poll_transmit(now, out);
+        let sent = sent.map(|Transmit { path, ecn, segment }| {
+            debug_assert!(path.is_direct(), "there are no relays here");
+            Transmit { path: path.on_wire(), ecn, segment }
+        });
+        let sent = sent.or_else(|| self.client.poll_transmit(now, out));
+        self.settle(now);
+        if sent.is_some() {
+            return sent;
+        }
+        let (path, bytes) = self.outgoing.pop()?;
+        let fits = out.put(&bytes);
+        debug_assert!(fits, "a datagram fits an empty buffer");
+        Some(Transmit::new(path))
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        Deadline::earliest([self.agent.poll_timeout(), self.client.poll_timeout()])
+    }
+}
