@@ -1,8 +1,9 @@
-//! Our TURN client with coturn's server, and coturn's client with our server, over real sockets on the
-//! loopback interface. Without coturn every test says so and passes, unless `GIMLET_LAB=1` says that it
-//! must be there.
+//! Our TURN client and our NAT behaviour discovery with coturn's server, and coturn's clients with our
+//! servers, over real sockets on the loopback interface. Without coturn every test says so and passes,
+//! unless `GIMLET_LAB=1` says that it must be there.
 
 mod client;
+mod discovery;
 mod server;
 
 use std::io::Write as _;

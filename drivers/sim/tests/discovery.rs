@@ -263,14 +263,11 @@ fn each_port_model_is_told_and_loss_makes_it_unknown_at_worst() {
     let rules =
         [PortAllocation::Preserving, PortAllocation::Sequential { step: 3 }, block, PortAllocation::Random];
     for ports in rules {
-        let fits = |model: PortModel| match (ports, model) {
-            (PortAllocation::Preserving, PortModel::Preserving)
-            | (PortAllocation::Sequential { .. }, PortModel::Sequential { delta: 3 })
-            | (PortAllocation::Random, PortModel::Random) => true,
-            (PortAllocation::Block { .. }, PortModel::Block { first, last }) => {
-                20_000 <= first && first < last && last < 20_512
-            }
-            _ => false,
+        let fits = |model: PortModel| match model {
+            PortModel::Preserving => ports == PortAllocation::Preserving,
+            PortModel::Sequential { delta } => ports == PortAllocation::Sequential { step: 3 } && delta == 3,
+            PortModel::Block { first, last } => ports == block && 20_000 <= first && last < 20_512,
+            PortModel::Random => ports == PortAllocation::Random,
         };
         let mut known = 0;
         for seed in 0..200 {
