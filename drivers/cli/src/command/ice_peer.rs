@@ -43,7 +43,6 @@ const FLUSH_LOOK: Duration = Duration::from_millis(5);
 Examples:
   gimlet ice-peer --controlling
   gimlet ice-peer --bind 192.0.2.1 --stun stun.example.org:3478")]
-#[allow(clippy::struct_excessive_bools, reason = "each is an option of its own on the command line")]
 pub(crate) struct Args {
     /// Nominate; the other side should not
     #[arg(long)]
@@ -61,6 +60,13 @@ pub(crate) struct Args {
     /// Seconds after which the program ends, whatever it is doing
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
+    #[command(flatten)]
+    missing: Missing,
+}
+
+/// What interop programs are asked for, and this one refuses, with the reason.
+#[derive(clap::Args, Debug)]
+struct Missing {
     /// A relay to offer; refused by this build
     #[arg(long, value_name = "HOST:PORT")]
     turn: Option<String>,
@@ -86,7 +92,7 @@ struct Done {
 }
 
 pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
-    refuse_what_is_missing(&args)?;
+    args.missing.refuse()?;
     let mut interrupts =
         Interrupts::listen().map_err(|error| Failure::local("listen for signals", &error))?;
     let mut servers = Vec::new();
@@ -115,29 +121,19 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-fn refuse_what_is_missing(args: &Args) -> Result<(), Failure> {
-    let refused = |option: &str, remedy| {
+impl Missing {
+    fn refuse(&self) -> Result<(), Failure> {
+        let (option, remedy) = if self.turn.is_some() {
+            ("--turn", "leave it out: relaying here comes with the wiring of relays into the agent")
+        } else if self.relay_only {
+            ("--relay-only", "leave it out: it takes --turn, which comes with the wiring of relays")
+        } else if self.punch {
+            ("--punch", "leave it out: the agent checks the addresses that it was told, and no guesses")
+        } else {
+            return Ok(());
+        };
         Err(usage(&format!("{option} is not available in this build of ice-peer"), remedy))
-    };
-    if args.turn.is_some() {
-        return refused(
-            "--turn",
-            "leave it out: relaying here comes with the wiring of relays into the agent",
-        );
     }
-    if args.relay_only {
-        return refused(
-            "--relay-only",
-            "leave it out: it takes --turn, which comes with the wiring of relays",
-        );
-    }
-    if args.punch {
-        return refused(
-            "--punch",
-            "leave it out: the agent checks the addresses that it was told, and no guesses",
-        );
-    }
-    Ok(())
 }
 
 fn timed_out(seconds: u64) -> Failure {
@@ -238,5 +234,22 @@ mod tests {
         let expected = ["192.0.2.1:0", "192.0.2.1:7", "[2001:db8::1]:0", "[2001:db8::1]:7"];
         assert_eq!(parsed, expected.map(|text| Ok(text.parse().unwrap())));
         assert!(parse_bind("localhost").is_err());
+    }
+
+    #[test]
+    fn what_this_build_lacks_is_refused_by_name() {
+        let none =
+            || Missing { turn: None, turn_user: None, turn_pass: None, relay_only: false, punch: false };
+        assert_eq!(none().refuse(), Ok(()));
+        let lacking = [
+            ("--turn", Missing { turn: Some("192.0.2.1:3478".to_owned()), ..none() }),
+            ("--relay-only", Missing { relay_only: true, ..none() }),
+            ("--punch", Missing { punch: true, ..none() }),
+        ];
+        for (option, missing) in lacking {
+            let failure = missing.refuse().unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            assert!(failure.cause.starts_with(option) && failure.remedy.is_some(), "{failure}");
+        }
     }
 }
