@@ -1,0 +1,128 @@
+//! Two `gimlet ice-peer` processes, introduced to each other by the test. What other implementations
+//! make of it is asked in `conformance/tests/aioice`.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes, on a busy machine, too.
+const SOON: Duration = Duration::from_secs(20);
+
+/// How often a wait looks.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A running `ice-peer` on loopback. Dropping it ends it.
+struct Agent {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+}
+
+impl Agent {
+    fn start(args: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gimlet"));
+        command.args(["ice-peer", "--bind", "127.0.0.1"]).args(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        // Ends with the process, or with whoever listens.
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let stdin = child.stdin.take();
+        Self { child, stdin, lines }
+    }
+
+    fn next(&mut self) -> String {
+        self.lines.recv_timeout(SOON).expect("another line")
+    }
+
+    fn write(&mut self, text: &str) {
+        self.stdin.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Everything up to `end`, line by line.
+    fn introduction(&mut self) -> String {
+        let mut told = String::new();
+        while !told.ends_with("end\n") {
+            told.extend([&self.next(), "\n"]);
+        }
+        told
+    }
+
+    fn close_input(&mut self) {
+        drop(self.stdin.take());
+    }
+
+    fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "still runs after {SOON:?}");
+            thread::sleep(LOOK);
+        }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn two_processes_meet_in_any_roles_and_what_was_sent_last_still_leaves() {
+    let (controlling, controlled): (&[&str], &[&str]) = (&["--controlling"], &[]);
+    let roles = [(controlling, controlled), (controlling, controlling), (controlled, controlled)];
+    for (role_a, role_b) in roles {
+        let (mut a, mut b) = (Agent::start(role_a), Agent::start(role_b));
+        let (of_a, of_b) = (a.introduction(), b.introduction());
+        a.write(&format!("{of_b}start\n"));
+        b.write(&format!("{of_a}start\n"));
+        assert_eq!((a.next(), b.next()), ("state connected".to_owned(), "state connected".to_owned()));
+        b.write("send 80\n");
+        assert_eq!(a.next(), "recv 80");
+        let sent: String = (0..20).map(|at| format!("send c0{at:02x}\n")).collect::<Vec<_>>().concat();
+        a.write(&sent);
+        a.close_input();
+        assert!(a.ended().success());
+        for at in 0..20 {
+            assert_eq!(b.next(), format!("recv c0{at:02x}"));
+        }
+        b.write("quit\n");
+        assert!(b.ended().success());
+    }
+}
+
+#[test]
+fn a_peer_that_nobody_introduces_ends_when_its_time_is_over() {
+    let mut agent = Agent::start(&["--timeout", "1"]);
+    agent.introduction();
+    assert_eq!(agent.ended().code(), Some(1));
+}
+
+#[test]
+fn what_is_no_line_is_answered_and_the_next_is_heard() {
+    let mut agent = Agent::start(&[]);
+    agent.introduction();
+    agent.stdin.as_mut().unwrap().write_all(b"\xff\n").unwrap();
+    agent.write(&"x".repeat(300_000));
+    agent.write("\nsend 00\nquit\n");
+    for expected in ["error the line is not UTF-8", "error the line is too long", "error no path is selected"]
+    {
+        assert!(agent.next().starts_with(expected), "{expected}");
+    }
+    assert!(agent.ended().success());
+}
+
+#[test]
+fn what_this_build_lacks_is_a_usage_error() {
+    let turn = ["--turn", "192.0.2.1:3478", "--turn-user", "u", "--turn-pass", "p"];
+    for args in [&turn[..], &["--relay-only"], &["--punch"], &["--lite", "--controlling"]] {
+        assert_eq!(Agent::start(args).ended().code(), Some(2), "{args:?}");
+    }
+}
