@@ -20,7 +20,7 @@ use crate::target::bounded;
 
 /// A plain walk over the bytes sees what the parser sees; what is written back reads the same, is
 /// authentic under its key and no other, and stops being so with any bit of it changed. A server and a
-/// client that get it keep their promises.
+/// client that get it keep their promises, and so do a server with four faces and a discovery.
 pub fn stun_message(data: &[u8]) {
     check(data, |_| {});
 }
@@ -39,6 +39,8 @@ fn check(data: &[u8], tamper: impl Fn(&mut Vec<u8>)) {
 fn datagram(bytes: &[u8], tamper: impl Fn(&mut Vec<u8>)) {
     machines::server(bytes);
     machines::client(bytes);
+    machines::faces(bytes);
+    machines::discovery(bytes);
     let expected = walk(bytes);
     let Ok(message) = Message::parse(bytes) else {
         // The two length rules for signatures are the parser's alone.

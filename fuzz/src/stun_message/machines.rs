@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use gimlet_machine::{Buf, Counters as _, FourTuple, Input, Instant, Machine, Rng, Verdict};
 use gimlet_stun::{
-    Class, Client, ClientConfig, ClientEvent, Credentials, Key, Message, MessageWriter, Method,
-    REPLY_GROWTH_MAX, Server, ServerConfig,
+    Class, Client, ClientConfig, ClientEvent, Credentials, Discovery, DiscoveryConfig, DiscoveryEvent, Faces,
+    Key, Message, MessageWriter, Method, REPLY_GROWTH_MAX, Server, ServerConfig,
 };
 use gimlet_testkit::Checked;
 
@@ -86,6 +86,54 @@ pub(super) fn client(bytes: &[u8]) {
         }
         assert_eq!(events.len(), 1, "one request, one event");
     }
+}
+
+/// A server with four faces answers from one of them, to where the request came from, hardly longer than
+/// it was.
+pub(super) fn faces(bytes: &[u8]) {
+    let other = SocketAddr::from(([192, 0, 2, 2], 3479));
+    let faces = Faces::new(path().local, other).expect("two addresses, two ports");
+    for known in [vec![], vec![credentials()]] {
+        let config = ServerConfig { credentials: known, software: Some("gimlet".into()) };
+        let (mut server, mut storage) = (Checked::new(Server::with_faces(config, faces)), Vec::new());
+        server.handle_input(Instant::ZERO, Input::new(path(), &mut bytes.to_vec()));
+        let Some(transmit) = server.poll_transmit(Instant::ZERO, &mut Buf::new(&mut storage)) else {
+            continue;
+        };
+        let reply = Message::parse(&storage).expect("an answer is a message");
+        assert_eq!(transmit.path.remote, path().remote, "an answer went to somebody who did not ask");
+        assert!(faces.addresses().contains(&transmit.path.local), "an answer from nowhere");
+        assert!(transmit.path.local == path().local || reply.class() == Class::Success, "a refusal moved");
+        assert!(storage.len() <= bytes.len() + REPLY_GROWTH_MAX, "an answer worth forging a request for");
+        assert!(server.poll_transmit(Instant::ZERO, &mut Buf::new(&mut storage)).is_none(), "answered twice");
+    }
+}
+
+/// A discovery ends, once, whatever every address answers to everything; and since no answer comes from
+/// anywhere but where the request went, nothing is known of filtering.
+pub(super) fn discovery(bytes: &[u8]) {
+    let locals: Vec<SocketAddr> = (0..3).map(|nth| SocketAddr::from(([10, 0, 0, 2], 5_000 + nth))).collect();
+    let (mut now, mut storage, server) = (Instant::ZERO, Vec::new(), path().local);
+    let config = DiscoveryConfig::default();
+    let discovery =
+        Discovery::new(now, Rng::from_u64(1), config, &locals, &[server]).expect("sound addresses");
+    let (mut discovery, mut finished) = (Checked::new(discovery), None);
+    loop {
+        while let Some(transmit) = discovery.poll_transmit(now, &mut Buf::new(&mut storage)) {
+            let mut answer = as_answer_to(&storage, bytes);
+            discovery.handle_input(now, Input::new(transmit.path, &mut answer));
+        }
+        while let Some(event) = discovery.poll_event() {
+            if let DiscoveryEvent::Finished(behaviour) = event {
+                assert!(finished.replace(behaviour).is_none(), "it ended twice");
+            }
+        }
+        let Some(deadline) = discovery.poll_timeout() else { break };
+        now = deadline.at;
+        discovery.handle_timeout(now);
+    }
+    assert!(now < Instant::from_millis(60_000), "it does not end");
+    assert_eq!(finished.expect("it ends").filtering, None, "a filter without a test");
 }
 
 /// The attributes of `bytes` as an answer to `request`: signed with the right key, the wrong one or

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use gimlet_stun::attribute::{LIFETIME, MESSAGE_INTEGRITY, PRIORITY, REQUESTED_TRANSPORT};
-use gimlet_stun::{Class, Key, MessageWriter, Method, PasswordAlgorithm, TransactionId};
+use gimlet_stun::{ChangeRequest, Class, Key, MessageWriter, Method, PasswordAlgorithm, TransactionId};
 
 use crate::Seed;
 
@@ -48,7 +48,11 @@ fn requests() -> Vec<Seed> {
         let message = message.username(b"seen").attribute(MESSAGE_INTEGRITY, &[0; 20]);
         message.attribute(PRIORITY, &[0; 4]).fingerprint()
     });
+    let change_request = binding(Class::Request, |message| {
+        message.change_request(ChangeRequest { address: true, port: true }).fingerprint()
+    });
     vec![
+        ("change_request", change_request),
         ("binding_request", binding(Class::Request, |message| message.finish())),
         ("ice_check", ice_check),
         ("both_signatures", both_signatures),
@@ -73,7 +77,12 @@ fn answers() -> Vec<Seed> {
     let role_conflict = binding(Class::Error, |message| {
         message.error_code(487, "Role Conflict").integrity(&short_term()).fingerprint()
     });
+    let other_address = binding(Class::Success, |message| {
+        let other: SocketAddr = "192.0.2.2:3479".parse().expect("an address");
+        message.xor_mapped_address(v4).other_address(other).fingerprint()
+    });
     vec![
+        ("other_address", other_address),
         ("ice_answer", ice_answer),
         ("answer_v6_sha256", answer_v6),
         ("unknown_attribute", unknown_attribute),
