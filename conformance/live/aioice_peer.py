@@ -28,7 +28,7 @@ async def connect(connection, patience):
     try:
         await asyncio.wait_for(connection.connect(), patience)
     except (ConnectionError, asyncio.TimeoutError) as error:
-        say("state failed", error or "no answer in time")
+        say("state failed", str(error) or "no answer in time")
         return
     say("role", "controlling" if connection.ice_controlling else "controlled")
     say("state connected")

@@ -10,6 +10,7 @@
 //! * `scenarios_random`: does a model that keeps the books find anything lost, misplaced or left behind?
 //! * `parity`: does one scenario give the same events on every driver?
 //! * `lab`: do two hosts behind the NATs of a real kernel meet? (`cargo lab`, as root)
+//! * `aioice`: does our ICE agent agree with somebody else's, in the lab?
 //!
 //! The library holds what those tests share: [`tidy`], the rules as functions from sources to
 //! complaints; [`laws`], generated lives of any machine; and [`lab`], hosts and NATs as network namespaces. Every harness here has a *canary*, a

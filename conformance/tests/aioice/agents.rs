@@ -73,7 +73,7 @@ impl Python {
         &self.0
     }
 
-    pub(crate) fn script(&self) -> PathBuf {
+    pub(crate) fn script() -> PathBuf {
         root().join("conformance/live/aioice_peer.py")
     }
 }
@@ -156,7 +156,8 @@ impl Agent {
         }
     }
 
-    pub(crate) fn has_said(&self, line: &str) -> bool {
+    pub(crate) fn has_said(&mut self, line: &str) -> bool {
+        self.said.extend(self.heard.try_iter());
         self.said.iter().any(|said| said == line)
     }
 

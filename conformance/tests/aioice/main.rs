@@ -41,7 +41,7 @@ fn ours(host: &Host, args: &[&str]) -> Agent {
 
 fn theirs(host: &Host, python: &Python, args: &[&str]) -> Agent {
     let mut command = host.command(python.program());
-    command.arg(python.script()).args(args);
+    command.arg(Python::script()).args(args);
     Agent::start("aioice", command)
 }
 
@@ -122,10 +122,12 @@ fn behind_two_nats_they_meet_with_what_a_stun_server_told_them() {
 
 /// The canary: where no check can pass, neither says that it is connected.
 #[test]
-fn with_the_wrong_password_they_do_not_meet() {
+fn with_wrong_passwords_they_do_not_meet() {
     let Some((lab, python)) = scene(Nat::None, Nat::None) else { return };
     let (mut a, mut b) = (ours(&lab.a, &["--controlling"]), theirs(&lab.b, &python, &["--patience", "3"]));
+    // Both: with one right password its owner's side of the way would work.
     a.alter("pwd ", "pwd wrong");
+    b.alter("pwd ", "pwd wrong");
     introduce(&mut a, &mut b);
     b.find(CONNECT, "state failed");
     assert!(
