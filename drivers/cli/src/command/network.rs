@@ -1,5 +1,7 @@
 //! `gimlet network`: what the NAT in front of this machine does.
 
+mod behaviour;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -17,6 +19,8 @@ use crate::failure::{Exit, Failure};
 use crate::line::{Line, millis};
 use crate::report::Report;
 
+use behaviour::Known;
+
 /// RFC 8489 §6.2.1 starts at 500 ms and lets a request live for 39.5 s; people do not. Sends at 0,
 /// 0.5, 1.5 and 3.5 s and gives up after 5.5 s.
 const PATIENCE: (Duration, u32, u32) = (Duration::from_millis(500), 4, 4);
@@ -32,8 +36,9 @@ const SERVERS_MAX: usize = 16;
 /// All servers are asked from one socket. If servers at different addresses see the same mapped
 /// address, the NAT's mapping does not depend on the endpoint and peers can reach this machine
 /// directly; if they see different ones, it does ("symmetric"), and direct connections succeed only
-/// with peers whose NATs are kinder. What cannot be known is null, never false. Every `gimlet serve`
-/// is a STUN server.
+/// with peers whose NATs are kinder. A server with two addresses (RFC 5780) also tells whom the NAT
+/// lets in, and whether it turns packets round. What cannot be known is null, never false. Every
+/// `gimlet serve` is a STUN server, with one address.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -59,6 +64,8 @@ struct Done {
     local: Vec<String>,
     mapped: Option<String>,
     endpoint_dependent: Option<bool>,
+    #[serde(flatten)]
+    known: Known,
 }
 
 impl fmt::Display for Done {
@@ -67,7 +74,8 @@ impl fmt::Display for Done {
             Some(false) => "the mapping does not depend on the endpoint: direct connections are possible",
             Some(true) => "the mapping depends on the endpoint (symmetric NAT): direct connections only to peers behind kinder NATs",
             None => "whether the mapping depends on the endpoint is unknown: answers from two servers at different addresses would tell",
-        })
+        })?;
+        self.known.fmt(f)
     }
 }
 
@@ -91,19 +99,30 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
             let ours = source_towards(*first);
             let ours = ours.map_err(|error| Failure::local(format_args!("find a way to {first}"), &error))?;
             let (from, heard) = ask(ours, &family, report).await?;
-            local.push(from.to_string());
+            local.push(from);
             answers.push(heard);
         }
     }
-    let endpoint_dependent = overall(&answers);
+    let known = discover(&local, &answers).await?;
+    let endpoint_dependent = overall(&answers).or_else(|| known.endpoint_dependent());
+    let local = local.iter().map(SocketAddr::to_string).collect();
     let mapped = answers.iter().flatten().next().map(|answer| answer.mapped.to_string());
     let ok = mapped.is_some();
-    report.done(&Done { event: "done", ok, local, mapped, endpoint_dependent });
+    report.done(&Done { event: "done", ok, local, mapped, endpoint_dependent, known });
     if ok {
         return Ok(());
     }
     Err(Failure::new(Exit::Unreachable, "no STUN server answered")
         .remedy("check the servers' names and ports, and that UDP is let out"))
+}
+
+/// The behaviour of the NAT on the way to the servers of the first family that answered.
+async fn discover(local: &[SocketAddr], answers: &[Vec<Answer>]) -> Result<Known, Failure> {
+    let first = local.iter().zip(answers).find(|(_, heard)| !heard.is_empty());
+    let Some((ours, heard)) = first else { return Ok(gimlet_stun::Behaviour::default().into()) };
+    let mut servers: Vec<SocketAddr> = heard.iter().map(|answer| answer.server).collect();
+    servers.truncate(gimlet_stun::SERVERS_MAX);
+    behaviour::discover(*ours, &servers).await
 }
 
 /// A server's address; IPv4 first, because that is where NATs are.
