@@ -158,6 +158,22 @@ impl Agent {
         self.ask_alternatives(now);
         self.form_missing_pairs();
         self.checklist.revive(|_| true);
+        self.resume_ended_checks();
+    }
+
+    /// Pairs whose checks a selection ended have no answer to wait for: they are checked anew.
+    fn resume_ended_checks(&mut self) {
+        let checks = &self.checks;
+        let ended = self
+            .checklist
+            .iter()
+            .filter(|(id, pair)| pair.is(PairState::InProgress) && !checks.is_pending(*id));
+        let mut ended: alloc::vec::Vec<_> = ended.map(|(id, pair)| (pair.priority, id)).collect();
+        ended.sort_unstable();
+        for (_, id) in ended.into_iter().rev() {
+            self.checklist.step(id, PairStep::Trigger);
+            self.checklist.trigger(id);
+        }
     }
 
     /// The path in use is fine after all: what has not been looked at yet need not be.
