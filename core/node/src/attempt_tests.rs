@@ -218,7 +218,7 @@ fn what_is_signalled_is_what_the_agent_says() {
             let flow = FourTuple::new(local, server.parse().unwrap());
             node.children.gathering.remember(now, flow, mapped);
         }
-        let lines = node.add_reflexive(now, id);
+        let lines = node.add_gathered(now, id);
         let agent = &node.children.ice.get(id).unwrap().agent;
         let known: Vec<String> = agent.local_candidates().map(ToString::to_string).collect();
         assert_eq!(lines.len(), 2);

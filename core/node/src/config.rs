@@ -1,5 +1,6 @@
 //! How a node is set up, and everything that limits it.
 
+use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -32,6 +33,25 @@ impl Allow {
     }
 }
 
+/// A relay (RFC 8656), and the name under which it knows us.
+#[derive(Clone, PartialEq, Eq)]
+pub struct TurnServer {
+    /// Where it listens, over UDP. It is spoken to from the first of our sockets that can reach it, and
+    /// gives us an address of the same family.
+    pub address: SocketAddr,
+    /// The name, not empty, at most [`gimlet_stun::USERNAME_MAX`] bytes.
+    pub username: String,
+    /// The password, at most [`gimlet_turn::PASSWORD_MAX`] bytes.
+    pub password: String,
+}
+
+/// The name is public, the password is not.
+impl fmt::Debug for TurnServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TurnServer({} as {})", self.address, self.username.escape_debug())
+    }
+}
+
 /// Everything a node is told at birth. The driver supplies what the core cannot have: a seed, two
 /// clock readings, the addresses of its sockets, and the cryptography.
 #[derive(Clone, Debug)]
@@ -46,6 +66,9 @@ pub struct Config {
     pub public: bool,
     /// STUN servers to ask for our addresses, besides every public node we are connected to.
     pub stun_servers: Vec<SocketAddr>,
+    /// Relays for the peers that we cannot reach otherwise, at most
+    /// [`TURN_SERVERS_MAX`](crate::TURN_SERVERS_MAX). An address on each is asked for at birth, and kept.
+    pub turn_servers: Vec<TurnServer>,
     /// Who may connect to us.
     pub allow: Allow,
     /// The standard library's clock at [`gimlet_machine::Instant::ZERO`]: quinn-proto wants one.
@@ -76,6 +99,7 @@ impl Config {
             local_addresses,
             public: false,
             stun_servers: Vec::new(),
+            turn_servers: Vec::new(),
             allow: Allow::Anyone,
             origin,
             unix_time_at_origin,

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use gimlet_ice::{Agent, Candidate, Role};
 use gimlet_machine::{FourTuple, Id, Instant, Machine, Path, PeerId};
-use gimlet_quic::PathMtu;
+use gimlet_quic::{ConnectionId, PathMtu};
 
 use crate::error::{ConnectError, Error, LostCause};
 use crate::event::{Event, Progress, Via};
@@ -163,13 +163,13 @@ impl Node {
         let told = BTreeSet::new();
         let ice = Ice { peer, agent, attempt, via, connection: None, told, told_end: false };
         let id = self.children.ice.insert(ice);
-        self.add_reflexive(now, id);
+        self.add_gathered(now, id);
         Some(id)
     }
 
-    /// Gives the agent what STUN servers told us; returns what is new to it, as candidate lines. The
-    /// agent has the last word on priorities (RFC 8445 §5.1.2.1).
-    pub(crate) fn add_reflexive(&mut self, now: Instant, id: Id<Ice>) -> Vec<String> {
+    /// Gives the agent what STUN servers and relays told us; returns what is new to it, as candidate lines.
+    /// The agent has the last word on priorities (RFC 8445 §5.1.2.1).
+    pub(crate) fn add_gathered(&mut self, now: Instant, id: Id<Ice>) -> Vec<String> {
         let known: Vec<_> = self.children.gathering.mapped().collect();
         let Some(ice) = self.children.ice.get_mut(id) else { return Vec::new() };
         let before: Vec<SocketAddr> = ice.agent.local_candidates().map(|known| known.address).collect();
@@ -180,6 +180,11 @@ impl Node {
             // Too many, or too late for this agent: it does without.
             let _ =
                 ice.agent.add_local_candidate(now, Candidate::server_reflexive(mapped, base, Some(server)));
+        }
+        for candidate in self.children.relays.candidates() {
+            if ice.told.insert(candidate.address) {
+                let _ = ice.agent.add_local_candidate(now, candidate);
+            }
         }
         let new = ice.agent.local_candidates().filter(|known| !before.contains(&known.address));
         new.map(ToString::to_string).collect()
@@ -203,11 +208,17 @@ impl Node {
         let first = attempt.step(AttemptStep::PathValid);
         let ours = attempt.ours;
         match connection {
-            Some(connection) if first => self.children.quic.set_path(now, connection, path, PathMtu::Same),
+            Some(connection) if first => self.send_on(now, connection, path, PathMtu::Same),
             Some(connection) => self.children.quic.admit(now, connection, path),
             None if ours && first => self.dial_on(now, peer, id, path),
             None => {}
         }
+    }
+
+    /// Data moves to a path that ICE vouches for.
+    fn send_on(&mut self, now: Instant, connection: ConnectionId, path: Path, mtu: PathMtu) {
+        self.children.quic.set_path(now, connection, path, mtu);
+        self.children.relays.mark_stale();
     }
 
     /// The offerer starts the QUIC handshake on the first valid path.
@@ -215,7 +226,7 @@ impl Node {
         let Ok(connection) = self.children.quic.dial(now, peer) else {
             return self.fail(now, peer, ConnectError::TooManyPeers);
         };
-        self.children.quic.set_path(now, connection, path, PathMtu::Same);
+        self.send_on(now, connection, path, PathMtu::Same);
         self.connections.insert(connection, peer);
         if let Some(ice) = self.children.ice.get_mut(id) {
             ice.connection = Some(connection);
@@ -235,7 +246,7 @@ impl Node {
         if before == Some(path) {
             return;
         }
-        self.children.quic.set_path(now, connection, path, PathMtu::MayShrink);
+        self.send_on(now, connection, path, PathMtu::MayShrink);
         let open =
             self.peers.get(&peer).and_then(Peer::open_link).is_some_and(|link| link.connection == connection);
         if open {
@@ -251,6 +262,7 @@ impl Node {
         if let Some(mut attempt) = attempt {
             let explains = attempt.ours || entry.wanted;
             let ice = attempt.ice.take().and_then(|id| self.children.ice.remove(id));
+            self.children.relays.mark_stale();
             if let Some(mut ice) = ice.filter(|_| explains) {
                 ice.agent.close(now);
                 entry.last_agent = Some(Box::new(ice.agent));
@@ -273,6 +285,12 @@ impl Node {
         }
     }
 
+    /// Ends an agent; what relays let through for it is let go.
+    pub(crate) fn remove_agent(&mut self, id: Id<Ice>) -> Option<Ice> {
+        self.children.relays.mark_stale();
+        self.children.ice.remove(id)
+    }
+
     /// Takes the attempt out of its place, and its timers with it.
     pub(crate) fn take_attempt(&mut self, peer: PeerId) -> Option<Attempt> {
         self.clear_attempt_timers(peer);
@@ -287,7 +305,7 @@ impl Node {
     /// Releases what an attempt held.
     pub(crate) fn drop_attempt(&mut self, now: Instant, attempt: &Attempt) {
         if let Some(id) = attempt.ice {
-            self.children.ice.remove(id);
+            self.remove_agent(id);
         }
         if let Some(connection) = attempt.connection {
             self.connections.remove(&connection);

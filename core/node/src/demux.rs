@@ -3,6 +3,7 @@
 //! ```text
 //!   first byte   0..=3 and the magic cookie ─► STUN: our own requests, ICE agents, our server
 //!               64..=127 or 192..=255 ───────► QUIC (short and long headers)
+//!               from a relay: ─────────────► TURN first, which passes on what peers sent through it
 //!               anything else ───────────────► counted and dropped
 //! ```
 //!
@@ -15,6 +16,23 @@ use crate::node::Node;
 
 impl Node {
     pub(crate) fn demux(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+        let Input { path, ecn, bytes } = input;
+        let verdict = self.children.relays.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
+        match verdict {
+            Verdict::Consumed => Verdict::Consumed,
+            Verdict::NotMine => self.demux_inner(now, Input { path: Path::Direct(path), ecn, bytes }),
+            Verdict::Pass { path, range } => {
+                // Ours in any case: the relay's header told.
+                if let Some(bytes) = bytes.get_mut(range) {
+                    self.demux_inner(now, Input { path, ecn, bytes });
+                }
+                Verdict::Consumed
+            }
+        }
+    }
+
+    /// What a peer or a server sent, out of its wrapping.
+    fn demux_inner(&mut self, now: Instant, input: Input<'_, Path>) -> Verdict<FourTuple> {
         if is_stun(input.bytes) {
             return self.demux_stun(now, input);
         }
@@ -25,19 +43,22 @@ impl Node {
         Verdict::NotMine
     }
 
-    fn demux_stun(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+    fn demux_stun(&mut self, now: Instant, input: Input<'_, Path>) -> Verdict<FourTuple> {
         let Input { path, ecn, bytes } = input;
-        if self.children.stun.handle_input(now, Input { path, ecn, bytes: &mut *bytes }) == Verdict::Consumed
+        if let Path::Direct(path) = path
+            && self.children.stun.handle_input(now, Input { path, ecn, bytes: &mut *bytes })
+                == Verdict::Consumed
         {
             return Verdict::Consumed;
         }
         for (_, ice) in self.children.ice.iter_mut() {
-            let input = Input { path: Path::Direct(path), ecn, bytes: &mut *bytes };
+            let input = Input { path, ecn, bytes: &mut *bytes };
             if ice.agent.handle_input(now, input) == Verdict::Consumed {
                 return Verdict::Consumed;
             }
         }
-        if self.config.public
+        if let Path::Direct(path) = path
+            && self.config.public
             && self.children.server.handle_input(now, Input { path, ecn, bytes }) == Verdict::Consumed
         {
             return Verdict::Consumed;
@@ -46,9 +67,8 @@ impl Node {
         Verdict::NotMine
     }
 
-    fn demux_quic(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+    fn demux_quic(&mut self, now: Instant, input: Input<'_, Path>) -> Verdict<FourTuple> {
         let Input { path, ecn, bytes } = input;
-        let path = Path::Direct(path);
         let admitted = !self.children.quic.is_admitted(&path) && self.admit_ice_path(now, path);
         match self.children.quic.handle_input(now, Input { path, ecn, bytes }) {
             Verdict::Consumed => Verdict::Consumed,

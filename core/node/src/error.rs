@@ -1,10 +1,12 @@
 //! What can go wrong, said with its cause and its remedy; and what was dropped, counted.
 
 use core::fmt;
+use core::net::SocketAddr;
 
 use gimlet_machine::PeerId;
 
 use crate::control::Unreachable;
+use crate::relay::TURN_SERVERS_MAX;
 
 /// Why a node could not be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +17,10 @@ pub enum ConfigError {
     Quic(String),
     /// The agent's name is too long or not legible.
     Agent(String),
+    /// More relays than [`TURN_SERVERS_MAX`](crate::TURN_SERVERS_MAX).
+    TooManyTurnServers(usize),
+    /// The name for this relay is empty, or name or password is too long.
+    TurnCredentials(SocketAddr),
 }
 
 /// Why a verb failed for good.
@@ -108,6 +114,12 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Agent(why) => write!(f, "the name to show to peers was refused: {why}"),
             ConfigError::Quic(why) => write!(f, "the QUIC configuration was refused: {why}"),
+            ConfigError::TooManyTurnServers(count) => {
+                write!(f, "{count} relays are too many: name at most {TURN_SERVERS_MAX}")
+            }
+            ConfigError::TurnCredentials(server) => {
+                write!(f, "the name for the relay {server} is empty, or it or the password is too long")
+            }
         }
     }
 }
@@ -239,5 +251,9 @@ gimlet_machine::counters! {
         ended_streams_forgotten,
         /// Closes that gave up waiting for the peer's acknowledgements.
         closed_undelivered,
+        /// Datagrams for a relay that has no allocation of ours, or relays nothing to that peer.
+        relay_unsent,
+        /// Permissions and channels that were not asked for because a relay already has its most.
+        relay_peers_over_limit,
     }
 }

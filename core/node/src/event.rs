@@ -131,6 +131,20 @@ pub enum Progress {
         /// What the server saw.
         mapped: SocketAddr,
     },
+    /// A relay gave us an address.
+    Relay {
+        /// Where the relay listens.
+        server: SocketAddr,
+        /// Our address there.
+        relayed: SocketAddr,
+    },
+    /// A relay gave us nothing; it is asked again when the next connection starts, if that can help.
+    RelayFailed {
+        /// Where the relay listens.
+        server: SocketAddr,
+        /// Why.
+        cause: gimlet_turn::Failure,
+    },
     /// A check of ours was answered: data can flow here.
     PathValid {
         /// Where.
@@ -163,6 +177,8 @@ impl fmt::Display for Progress {
             }
             Progress::NotIntroduced(why) => write!(f, "not introduced: {why}"),
             Progress::Reflexive { local, mapped } => write!(f, "{local} is seen as {mapped}"),
+            Progress::Relay { server, relayed } => write!(f, "the relay {server} forwards from {relayed}"),
+            Progress::RelayFailed { server, cause } => write!(f, "no relaying by {server}: {cause}"),
             Progress::PathValid { path, rtt: Some(rtt) } => write!(f, "path valid: {path}, rtt {rtt:.1?}"),
             Progress::PathValid { path, rtt: None } => write!(f, "path valid: {path}"),
             Progress::PathSelected(path) => write!(f, "path selected: {path}"),

@@ -1,4 +1,4 @@
-//! Learning our addresses from STUN servers: every public node is one.
+//! Learning our addresses from STUN servers, which every public node is, and from relays.
 
 use alloc::collections::BTreeMap;
 use core::net::SocketAddr;
@@ -42,7 +42,7 @@ impl Gathering {
         self.mapped.iter().map(|(flow, mapped)| (flow.local, flow.remote, mapped.address))
     }
 
-    /// Whether answers are still expected.
+    /// Whether answers of STUN servers are still expected.
     pub(crate) fn is_pending(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -95,6 +95,7 @@ impl Node {
     /// Asks everyone again whose answer is getting old: a connection starts.
     pub(crate) fn refresh_gathering(&mut self, now: Instant) {
         self.gather_from_configured(now);
+        self.children.relays.ask_again(now);
         let introducers: Vec<SocketAddr> = self
             .peers
             .values()
@@ -127,9 +128,19 @@ impl Node {
                 self.children.gathering.pending.remove(&id);
             }
         }
+        self.trickle_all(now);
+    }
+
+    /// Tells every peer that listens what is new about our addresses.
+    pub(crate) fn trickle_all(&mut self, now: Instant) {
         let agents: Vec<Id<Ice>> = self.children.ice.iter().map(|(id, _)| id).collect();
         for ice in agents {
             self.trickle(now, ice);
         }
+    }
+
+    /// Whether more of our addresses may become known.
+    pub(crate) fn is_gathering(&self) -> bool {
+        self.children.gathering.is_pending() || self.children.relays.is_pending()
     }
 }

@@ -98,7 +98,7 @@ impl Node {
         let count = candidates.len();
         let unix_nanos = (self.config.unix_time_at_origin + now.since(Instant::ZERO)).as_nanos() as u64;
         let sequence = self.sequences.next(unix_nanos);
-        let end_of_candidates = !self.children.gathering.is_pending();
+        let end_of_candidates = !self.is_gathering();
         let from = self.peer_id().0;
         let Some(ice) = self.children.ice.get_mut(id) else { return 0 };
         ice.told_end = end_of_candidates;
@@ -127,8 +127,8 @@ impl Node {
     /// Tells the peer about candidates found since the last description (RFC 8838 §4.1), if there
     /// are any or if this is the end of them.
     pub(crate) fn trickle(&mut self, now: Instant, id: Id<Ice>) {
-        let lines = self.add_reflexive(now, id);
-        let ended = !self.children.gathering.is_pending();
+        let lines = self.add_gathered(now, id);
+        let ended = !self.is_gathering();
         let Some(ice) = self.children.ice.get(id) else { return };
         let state = self.peers.get(&ice.peer).and_then(|entry| entry.attempt.as_ref()).map(Attempt::state);
         let listening = matches!(state, Some(AttemptState::AwaitAnswer | AttemptState::AwaitPath));
@@ -222,7 +222,7 @@ impl Node {
             return self.counters.peers_over_limit += 1;
         };
         let Ok(connection) = self.children.quic.expect(now, from) else {
-            self.children.ice.remove(id);
+            self.remove_agent(id);
             return self.counters.peers_over_limit += 1;
         };
         // Only when the new attempt has all it needs does the old one give way.
@@ -322,6 +322,7 @@ impl Node {
         if description.end_of_candidates {
             ice.agent.end_of_remote_candidates(now);
         }
+        self.children.relays.mark_stale();
         usable
     }
 

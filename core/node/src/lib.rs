@@ -1,4 +1,4 @@
-//! The machine that an application drives: STUN, ICE and QUIC on one set of UDP sockets.
+//! The machine that an application drives: STUN, TURN, ICE and QUIC on one set of UDP sockets.
 //!
 //! A [`Node`] is told its identity, the addresses of its sockets, a seed and two clock readings
 //! ([`Config`]). From then on it is a [`gimlet_machine::Machine`] for its driver and a
@@ -16,8 +16,12 @@
 //! id; both sides say hello; the application hears [`Event::Connected`]. When ICE later selects a
 //! better path, data moves there and QUIC does not notice.
 //!
-//! Inside, children do the work: one STUN client and server, one ICE agent per peer, one QUIC
-//! endpoint. Input goes to the child it belongs to; then the node *settles*: events of one child
+//! Where no direct path works, a relay helps ([`Config::turn_servers`]): its addresses are candidates
+//! like others, of the lowest priority. What ICE and QUIC write for [`gimlet_machine::Path::Relayed`] is
+//! wrapped on its way out, and what the relay forwards is unwrapped before anybody else sees it.
+//!
+//! Inside, children do the work: one STUN client and server, one TURN client per relay, one ICE agent
+//! per peer, one QUIC endpoint. Input goes to the child it belongs to; then the node *settles*: events of one child
 //! become commands to another until all are quiet. Nothing else in Gimlet knows two protocols.
 //!
 //! ```text
@@ -38,7 +42,7 @@
 //!
 //! * It never sends QUIC on a path that ICE has not validated, except to the addresses of a ticket,
 //!   which the node named there has signed. RFC 9000 §8.2 path validation is ICE's job here.
-//! * It does not relay application data: [`gimlet_machine::Path::Relayed`] has no sender yet.
+//! * It does not relay for others: that is the server in `core/turn`.
 //! * It does not hide descriptions from the introducer, as RFC 8445 §19.3 assumes of any signalling.
 //!   What an introducer learns lets it disturb checks; it cannot read or alter what peers say,
 //!   because QUIC is pinned to their ids.
@@ -106,6 +110,9 @@ mod introduce;
 mod link;
 mod node;
 mod peer;
+mod relay;
+#[cfg(test)]
+mod relay_tests;
 mod sequence;
 mod session;
 mod settle;
@@ -118,7 +125,7 @@ mod timer;
 mod usage;
 
 pub use command::{Command, CommandError, Outcome};
-pub use config::{Allow, Config, Limits};
+pub use config::{Allow, Config, Limits, TurnServer};
 pub use connect::{ANSWERS_MAX, ICE_AGENTS_MAX, RETRY_MIN};
 pub use control::{CONTROL_MESSAGE_MAX, Unreachable};
 pub use description::{DESCRIPTION_CANDIDATES_MAX, DESCRIPTION_MAX};
@@ -130,6 +137,7 @@ pub use identity::Identity;
 pub use link::CONTROL_QUEUE_MAX;
 pub use node::{ACCEPT_QUEUE_MAX, EVENTS_MAX, Node, STATE_EVENTS_MAX};
 pub use peer::UNACCEPTED_STREAMS_MAX;
+pub use relay::{PERMITTED_PER_PEER_MAX, TURN_SERVERS_MAX};
 pub use sequence::SEQUENCES_MAX;
 pub use streams::{ENDED_BYTES_MAX, ENDED_STREAMS_MAX, OVER_STREAMS_MAX, Stream};
 pub use ticket::{TICKET_ADDRESSES_MAX, TICKET_TEXT_MAX, Ticket, TicketError};

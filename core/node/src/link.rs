@@ -347,7 +347,7 @@ impl Node {
         self.connections.remove(&link.connection);
         self.rescue_streams(now, link.connection, &cause);
         if let Some(id) = link.ice {
-            self.children.ice.remove(id);
+            self.remove_agent(id);
         }
         self.timers.clear(Timer::Close(peer));
         self.timers.clear(Timer::Hello(peer));

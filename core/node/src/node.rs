@@ -17,6 +17,7 @@ use crate::error::{ConfigError, NodeCounters};
 use crate::event::{Event, Progress};
 use crate::gather::Gathering;
 use crate::peer::{Ice, Peer};
+use crate::relay::Relays;
 use crate::sequence::Sequences;
 use crate::streams::Streams;
 use crate::ticket::{Ticket, TicketError};
@@ -71,6 +72,7 @@ pub(crate) struct Children {
     pub(crate) server: Server,
     pub(crate) ice: Arena<Ice>,
     pub(crate) gathering: Gathering,
+    pub(crate) relays: Relays,
 }
 
 /// What waits for the owner.
@@ -82,7 +84,7 @@ pub(crate) struct Outbox {
 
 impl Node {
     /// A node that speaks from `config.local_addresses`. It is quiet until told to do something,
-    /// except for asking `config.stun_servers` who we are.
+    /// except for asking `config.stun_servers` who we are and `config.turn_servers` for addresses.
     pub fn new(now: Instant, config: Config) -> Result<Node, ConfigError> {
         if config.local_addresses.is_empty() {
             return Err(ConfigError::NoLocalAddress);
@@ -97,6 +99,7 @@ impl Node {
             server: Server::new(gimlet_stun::ServerConfig::default()),
             ice: Arena::new(),
             gathering: Gathering::new(),
+            relays: Relays::new(now, &rng.fork("turn"), &config)?,
         };
         let mut node = Node {
             hello: hello(&config)?,
@@ -228,7 +231,8 @@ impl Machine for Node {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        let Children { quic, stun, server, ice, .. } = &mut self.children;
+        let Children { quic, stun, server, ice, relays, .. } = &mut self.children;
+        relays.handle_timeout(now);
         quic.handle_timeout(now);
         stun.handle_timeout(now);
         server.handle_timeout(now);
@@ -263,26 +267,73 @@ impl Machine for Node {
         if let Some(transmit) = self.children.server.poll_transmit(now, out) {
             return Some(transmit);
         }
-        for (_, ice) in self.children.ice.iter_mut() {
-            if let Some(transmit) = ice.agent.poll_transmit(now, out) {
-                return Some(on_wire(transmit));
+        // Before what is to be wrapped: the permission leaves ahead of the data that needs it.
+        if let Some(transmit) = self.children.relays.poll_transmit(now, out) {
+            return Some(transmit);
+        }
+        while let Some(transmit) = self.poll_ice(now, out) {
+            if let Some(transmit) = self.put_on_wire(now, transmit, out) {
+                return Some(transmit);
             }
         }
         if let Some(transmit) = self.children.stun.poll_transmit(now, out) {
             return Some(transmit);
         }
         self.streams.touched = now;
-        self.children.quic.poll_transmit(now, out).map(on_wire)
+        while let Some(transmit) = self.poll_quic(now, out) {
+            if let Some(transmit) = self.put_on_wire(now, transmit, out) {
+                return Some(transmit);
+            }
+        }
+        if self.has_said_goodbye() && self.children.relays.release(now) {
+            return self.children.relays.poll_transmit(now, out);
+        }
+        None
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let Children { quic, stun, server, ice, .. } = &self.children;
+        let Children { quic, stun, server, ice, relays, .. } = &self.children;
         let own = [quic.poll_timeout(), stun.poll_timeout(), server.poll_timeout(), self.timers.deadline()];
-        Deadline::earliest(own.into_iter().chain(ice.iter().map(|(_, ice)| ice.agent.poll_timeout())))
+        let agents = ice.iter().map(|(_, ice)| ice.agent.poll_timeout());
+        Deadline::earliest(own.into_iter().chain([relays.poll_timeout()]).chain(agents))
     }
 }
 
-/// No path of this node leads through a relay yet, so the flow on the wire is the path itself.
-fn on_wire(transmit: Transmit<Path>) -> Transmit<FourTuple> {
-    Transmit { path: transmit.path.on_wire(), ecn: transmit.ecn, segment: transmit.segment }
+impl Node {
+    fn poll_ice(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Path>> {
+        let Children { ice, relays, .. } = &mut self.children;
+        ice.iter_mut().find_map(|(_, ice)| ice.agent.poll_transmit(now, &mut relays.leave_room(out)))
+    }
+
+    fn poll_quic(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Path>> {
+        let Children { quic, relays, .. } = &mut self.children;
+        quic.poll_transmit(now, &mut relays.leave_room(out))
+    }
+
+    /// What was written for a path becomes what leaves on our socket. `None`: it cannot leave, and `out` is
+    /// empty again.
+    fn put_on_wire(
+        &mut self,
+        now: Instant,
+        transmit: Transmit<Path>,
+        out: &mut Buf<'_>,
+    ) -> Option<Transmit<FourTuple>> {
+        let wrapped = if transmit.path.is_direct() {
+            Some(transmit)
+        } else {
+            self.children.relays.wrap(now, transmit, out)
+        };
+        let Some(Transmit { path, ecn, segment }) = wrapped else {
+            self.counters.relay_unsent += 1;
+            out.truncate(0);
+            return None;
+        };
+        Some(Transmit { path: path.on_wire(), ecn, segment })
+    }
+
+    /// Whether the node is closing and has nobody left to talk to.
+    pub(crate) fn has_said_goodbye(&self) -> bool {
+        self.closing.node
+            && self.peers.values().all(|peer: &Peer| peer.link.is_none() && peer.attempt.is_none())
+    }
 }

@@ -68,7 +68,7 @@ pub(crate) struct Ice {
     /// Who carries the descriptions.
     pub(crate) via: PeerId,
     pub(crate) connection: Option<ConnectionId>,
-    /// Our server-reflexive addresses that the peer has been told.
+    /// Our server-reflexive and relayed addresses that the peer has been told.
     pub(crate) told: BTreeSet<SocketAddr>,
     /// The peer was told that no more candidates follow.
     pub(crate) told_end: bool,

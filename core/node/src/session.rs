@@ -7,7 +7,6 @@ use gimlet_quic::DatagramError;
 use crate::error::{Error, LostCause};
 use crate::event::Event;
 use crate::node::Node;
-use crate::peer::Peer;
 use crate::streams::{Receiving, Sending, Stream};
 
 impl Session for Node {
@@ -178,8 +177,8 @@ impl Session for Node {
     }
 
     fn is_closed(&self) -> bool {
-        self.closing.node
-            && self.peers.values().all(|peer: &Peer| peer.link.is_none() && peer.attempt.is_none())
+        // The last goodbye may have to leave through a relay, which is let go after that.
+        self.has_said_goodbye() && self.children.relays.is_released()
     }
 
     fn wakes(event: &Event) -> Option<Interest<PeerId, Stream>> {

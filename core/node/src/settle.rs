@@ -36,6 +36,10 @@ impl Node {
             self.on_quic(now, event);
             busy = true;
         }
+        while let Some((relay, event)) = self.children.relays.poll_event() {
+            self.on_turn(now, relay, &event);
+            busy = true;
+        }
         while let Some(event) = self.children.stun.poll_event() {
             self.on_stun(now, &event);
             busy = true;
@@ -45,6 +49,7 @@ impl Node {
             busy = true;
         }
         self.finish_closing(now);
+        self.tell_relays(now);
         busy
     }
 
@@ -63,14 +68,14 @@ impl Node {
                     self.fail(now, peer, ConnectError::NoPath);
                 }
             }
+            IceEvent::RemotePeerReflexive { .. } => self.children.relays.mark_stale(),
             // A path that died: ICE moves if it can, and says so. If it cannot, QUIC's idle timeout decides
             // whether the connection outlives the loss.
             IceEvent::PathSuspect { .. }
             | IceEvent::ConsentExpired { .. }
             | IceEvent::StateChanged(_)
             | IceEvent::RoleChanged(_)
-            | IceEvent::LocalPeerReflexive { .. }
-            | IceEvent::RemotePeerReflexive { .. } => {}
+            | IceEvent::LocalPeerReflexive { .. } => {}
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Usage {
     pub streams: usize,
     /// Questions to STUN servers that are not answered yet.
     pub stun_requests: usize,
+    /// Allocations on relays, those being asked for or given back included.
+    pub allocations: usize,
     /// The node's own next timer; its children's are not counted.
     pub timer: Option<Deadline>,
 }
@@ -38,6 +40,7 @@ impl Node {
             connections: self.children.quic.connections(),
             streams: self.streams.len(),
             stun_requests: self.children.stun.requests(),
+            allocations: self.children.relays.allocations(),
             timer: self.timers.deadline(),
         }
     }

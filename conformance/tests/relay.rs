@@ -1,0 +1,374 @@
+//! Peers that cannot reach each other meet at a relay, played in the simulator. A failure names its
+//! seed; `SEED=n` replays it alone.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use gimlet_conformance::meeting::EPOCH;
+use gimlet_machine::{
+    Buf, Deadline, Direction, Ecn, FourTuple, Input, Instant, Machine, PeerId, Rng, Session, Transmit,
+    Verdict,
+};
+use gimlet_node::{Config, Error, Event, Identity, Node, Stream, TurnServer};
+use gimlet_sim::{Happening, HostConfig, HostId, LinkConfig, NatConfig, NatKind, World, seeded_provider};
+use gimlet_turn::{LongTerm, Server, ServerConfig, ServerEvent};
+
+const WITHIN: Duration = Duration::from_secs(20);
+/// Where the relay listens.
+const RELAY: &str = "198.51.100.2:3478";
+/// Where the public node listens.
+const PUBLIC: &str = "198.51.100.1:4433";
+/// The first port that the relay opens for a client.
+const RELAYED_PORT: u16 = 50_000;
+
+/// A TURN server with every port of its host.
+struct Relay {
+    server: Server,
+    next_port: u16,
+    /// What passes from clients to peers.
+    passed: VecDeque<(FourTuple, Ecn, Vec<u8>)>,
+}
+
+/// What runs on a host.
+enum Inhabitant {
+    Node(Box<Node>),
+    Relay(Box<Relay>),
+}
+
+impl Relay {
+    fn new(rng: Rng) -> Self {
+        let users = vec![LongTerm::new(b"alice", b"her password").expect("short")];
+        let server = Server::new(rng, ServerConfig { users, ..ServerConfig::default() });
+        Self { server, next_port: RELAYED_PORT, passed: VecDeque::new() }
+    }
+
+    fn open_sockets(&mut self, now: Instant) {
+        while let Some(event) = self.server.poll_event() {
+            if let ServerEvent::OpenRelay { id, .. } = event {
+                let mut address: SocketAddr = RELAY.parse().expect("a socket address");
+                address.set_port(self.next_port);
+                self.next_port += 1;
+                self.server.relay_opened(now, id, address, address);
+            }
+        }
+    }
+}
+
+impl Machine for Inhabitant {
+    type Path = FourTuple;
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+        let relay = match self {
+            Inhabitant::Node(node) => return node.handle_input(now, input),
+            Inhabitant::Relay(relay) => relay,
+        };
+        let Input { path, ecn, bytes } = input;
+        let verdict = relay.server.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
+        relay.open_sockets(now);
+        if let Verdict::Pass { path, range } = verdict {
+            relay.passed.push_back((path, ecn, bytes[range].to_vec()));
+            return Verdict::Consumed;
+        }
+        verdict
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        match self {
+            Inhabitant::Node(node) => node.handle_timeout(now),
+            Inhabitant::Relay(relay) => {
+                relay.server.handle_timeout(now);
+                relay.open_sockets(now);
+            }
+        }
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        match self {
+            Inhabitant::Node(node) => node.poll_event(),
+            Inhabitant::Relay(_) => None,
+        }
+    }
+
+    fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
+        let relay = match self {
+            Inhabitant::Node(node) => return node.poll_transmit(now, out),
+            Inhabitant::Relay(relay) => relay,
+        };
+        match relay.passed.pop_front() {
+            Some((path, ecn, bytes)) => {
+                assert!(out.put(&bytes), "one datagram fits");
+                Some(Transmit { path, ecn, segment: None })
+            }
+            None => relay.server.poll_transmit(now, out),
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        match self {
+            Inhabitant::Node(node) => node.poll_timeout(),
+            Inhabitant::Relay(relay) => relay.server.poll_timeout(),
+        }
+    }
+}
+
+/// A world with a public node, a relay and two peers that know both.
+struct Meeting {
+    world: World<Inhabitant>,
+    relay: HostId,
+    public: HostId,
+    a: HostId,
+    b: HostId,
+    peer_a: PeerId,
+    peer_b: PeerId,
+}
+
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => (0..count).collect(),
+    }
+}
+
+fn line() -> LinkConfig {
+    LinkConfig::with_latency(Duration::from_micros(12_500))
+}
+
+fn add_node(
+    world: &mut World<Inhabitant>,
+    name: &str,
+    nth: u8,
+    nat: NatKind,
+    servers: &[TurnServer],
+) -> HostId {
+    let nat =
+        NatConfig::of_kind(nat, [203, 0, 113, nth]).map(|nat| world.add_nat(nat, LinkConfig::default()));
+    let socket: SocketAddr = match (nth, nat) {
+        (0, _) => PUBLIC.parse().expect("a socket address"),
+        (_, None) => ([192, 0, 2, nth], 5000).into(),
+        (_, Some(_)) => ([10, 0, nth, 2], 5000).into(),
+    };
+    let host = HostConfig::new(name, [socket]).behind(nat).link(line());
+    let (servers, origin) = (servers.to_vec(), std::time::Instant::now());
+    world.add_host_with(host, move |mut seat| {
+        let identity = Identity::from_secret([nth + 1; 32]);
+        let provider = seeded_provider(seat.rng.fork("tls"));
+        let mut config = Config::new(identity, seat.rng.bytes(), vec![socket], origin, EPOCH, provider);
+        config.public = nth == 0;
+        config.turn_servers.clone_from(&servers);
+        Inhabitant::Node(Box::new(Node::new(seat.now, config).expect("the configuration is complete")))
+    })
+}
+
+fn open(seed: u64, nat_a: NatKind, nat_b: NatKind) -> Meeting {
+    let mut world = World::new(seed);
+    let everywhere: SocketAddr = "198.51.100.2:0".parse().expect("a socket address");
+    let relay = HostConfig::new("relay", [everywhere]).link(line());
+    let rng = world.rng("relay", 0);
+    let relay = world.add_host(relay, Inhabitant::Relay(Box::new(Relay::new(rng))));
+    let server = TurnServer {
+        address: RELAY.parse().expect("a socket address"),
+        username: "alice".into(),
+        password: "her password".into(),
+    };
+    let public = add_node(&mut world, "public", 0, NatKind::None, &[]);
+    let a = add_node(&mut world, "a", 1, nat_a, &[server.clone()]);
+    let b = add_node(&mut world, "b", 2, nat_b, &[server]);
+    let listens = [PUBLIC.parse().expect("a socket address")];
+    let expires = EPOCH.as_secs() + 86_400;
+    let mut meeting =
+        Meeting { world, relay, public, a, b, peer_a: PeerId([0; 32]), peer_b: PeerId([0; 32]) };
+    let ticket = meeting.touch(public, |node, _| node.ticket(&listens, expires)).expect("one address");
+    for host in [a, b] {
+        meeting.touch(host, |node, now| node.add_ticket(now, &ticket)).expect("a fresh ticket");
+    }
+    meeting.peer_a = meeting.node(a).peer_id();
+    meeting.peer_b = meeting.node(b).peer_id();
+    meeting
+}
+
+impl Meeting {
+    fn touch<T>(&mut self, host: HostId, command: impl FnOnce(&mut Node, Instant) -> T) -> T {
+        self.world.touch(host, |inhabitant, now| match inhabitant {
+            Inhabitant::Node(node) => command(node, now),
+            Inhabitant::Relay(_) => panic!("the relay takes no commands"),
+        })
+    }
+
+    fn node(&self, host: HostId) -> &Node {
+        match self.world.machine(host) {
+            Some(Inhabitant::Node(node)) => node,
+            Some(Inhabitant::Relay(_)) | None => panic!("no node runs there"),
+        }
+    }
+
+    fn server(&self) -> &Server {
+        match self.world.machine(self.relay) {
+            Some(Inhabitant::Relay(relay)) => &relay.server,
+            Some(Inhabitant::Node(_)) | None => panic!("no relay runs there"),
+        }
+    }
+
+    /// Lets things happen until `done` gives something.
+    fn wait<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
+        let limit = self.world.now() + WITHIN;
+        loop {
+            if let Some(result) = done(self) {
+                return Some(result);
+            }
+            if self.world.next_at().is_none_or(|at| at > limit) {
+                return None;
+            }
+            self.world.step();
+        }
+    }
+
+    fn connected(&self, host: HostId, peer: PeerId) -> bool {
+        self.node(host).is_connected(peer) == Ok(true)
+    }
+
+    fn connect(&mut self) -> bool {
+        let (a, b, peer_a, peer_b) = (self.a, self.b, self.peer_a, self.peer_b);
+        let public = self.node(self.public).peer_id();
+        let ready = self.wait(|it| [a, b].iter().all(|host| it.connected(*host, public)).then_some(()));
+        if ready.is_none() || self.touch(a, |node, now| node.connect(now, peer_b)).is_err() {
+            return false;
+        }
+        self.wait(|it| (it.connected(a, peer_b) && it.connected(b, peer_a)).then_some(())).is_some()
+    }
+
+    /// Whether data goes straight: from `a`, and from `b`.
+    fn direct(&self) -> [bool; 2] {
+        [(self.a, self.peer_b), (self.b, self.peer_a)]
+            .map(|(host, peer)| self.node(host).path(peer).is_some_and(|path| path.is_direct()))
+    }
+
+    fn stream(&mut self) -> (Stream, Stream) {
+        let (a, b, peer_a, peer_b) = (self.a, self.b, self.peer_a, self.peer_b);
+        let ours = self.touch(a, |node, now| {
+            let stream = node.open(now, peer_b, Direction::Bidirectional)?.expect("streams are free");
+            node.send(now, stream, b"first")?;
+            Ok::<_, Error>(stream)
+        });
+        let theirs =
+            self.wait(|it| it.touch(b, |node, now| node.accept_stream(now, peer_a)).expect("connected"));
+        let (ours, theirs) = (ours.expect("connected"), theirs.expect("the stream arrives"));
+        assert_eq!(self.receive(b, theirs), b"first");
+        (ours, theirs)
+    }
+
+    fn receive(&mut self, host: HostId, stream: Stream) -> Vec<u8> {
+        let got = self.wait(|it| it.touch(host, |node, now| node.receive(now, stream)).transpose());
+        got.expect("a message in time").expect("a message").to_vec()
+    }
+
+    /// Sends `message` both ways.
+    fn exchange(&mut self, (ours, theirs): (Stream, Stream), message: &[u8]) {
+        let (a, b) = (self.a, self.b);
+        assert_eq!(self.touch(a, |node, now| node.send(now, ours, message)), Ok(true));
+        assert!(self.receive(b, theirs) == message);
+        assert_eq!(self.touch(b, |node, now| node.send(now, theirs, message)), Ok(true));
+        assert!(self.receive(a, ours) == message);
+    }
+
+    fn timeline(&mut self) -> String {
+        let all = std::iter::from_fn(|| self.world.poll_event()).collect::<Vec<_>>();
+        let line = |Happening { at, host, event }: Happening<Event>| {
+            format!("{at} {:8} {event:?}\n", self.world.name(host))
+        };
+        all.into_iter().map(line).collect()
+    }
+}
+
+fn meet(seed: u64, nat_a: NatKind, nat_b: NatKind) -> Meeting {
+    let mut meeting = open(seed, nat_a, nat_b);
+    assert!(meeting.connect(), "never met; SEED={seed} {nat_a} {nat_b}\n{}", meeting.timeline());
+    meeting
+}
+
+/// Pairs of NATs for which no direct path is possible.
+const HOPELESS: [(NatKind, NatKind); 3] = [
+    (NatKind::Symmetric, NatKind::Symmetric),
+    (NatKind::Symmetric, NatKind::PortRestricted),
+    (NatKind::PortRestricted, NatKind::Symmetric),
+];
+
+#[test]
+fn peers_without_a_direct_path_meet_at_the_relay() {
+    for seed in seeds(50) {
+        for (nat_a, nat_b) in HOPELESS {
+            let mut meeting = meet(seed, nat_a, nat_b);
+            // One end sends to the other's relayed address straight, or both send through the relay.
+            assert_ne!(meeting.direct(), [true, true], "SEED={seed} {nat_a} {nat_b}");
+            let streams = meeting.stream();
+            meeting.exchange(streams, b"through the relay");
+            assert!(meeting.server().counters().to_peers > 0, "SEED={seed}");
+        }
+    }
+}
+
+#[test]
+fn a_megabyte_goes_through_the_relay_in_both_directions() {
+    for seed in seeds(3) {
+        for (nat_a, nat_b) in HOPELESS {
+            let mut meeting = meet(seed, nat_a, nat_b);
+            let streams = meeting.stream();
+            let message: Vec<u8> = (0..1 << 20).map(|n: u32| (n % 251) as u8).collect();
+            meeting.exchange(streams, &message);
+            assert_ne!(meeting.direct(), [true, true], "SEED={seed} {nat_a} {nat_b}");
+        }
+    }
+}
+
+#[test]
+fn where_a_direct_path_is_possible_data_ends_up_there() {
+    let cones = [NatKind::FullCone, NatKind::AddressRestricted, NatKind::PortRestricted];
+    for seed in seeds(10) {
+        for (nat_a, nat_b) in cones.iter().flat_map(|a| cones.iter().map(move |b| (*a, *b))) {
+            let mut meeting = meet(seed, nat_a, nat_b);
+            let direct = meeting.wait(|it| (it.direct() == [true, true] && !to_relay(it)).then_some(()));
+            assert!(direct.is_some(), "SEED={seed} {nat_a} {nat_b}\n{}", meeting.timeline());
+            let streams = meeting.stream();
+            let before = meeting.server().counters().to_peers;
+            meeting.exchange(streams, &[7; 100_000]);
+            let through_relay = meeting.server().counters().to_peers - before;
+            assert!(through_relay <= 8, "checks at most: {through_relay}; SEED={seed} {nat_a} {nat_b}");
+        }
+    }
+}
+
+/// Whether an end sends straight to the relay's host.
+fn to_relay(meeting: &Meeting) -> bool {
+    let relay: SocketAddr = RELAY.parse().expect("a socket address");
+    [(meeting.a, meeting.peer_b), (meeting.b, meeting.peer_a)].iter().any(|(host, peer)| {
+        meeting.node(*host).path(*peer).is_some_and(|path| path.on_wire().remote.ip() == relay.ip())
+    })
+}
+
+#[test]
+fn closing_says_goodbye_through_the_relay_and_then_lets_it_go() {
+    for seed in seeds(5) {
+        let mut meeting = meet(seed, NatKind::Symmetric, NatKind::Symmetric);
+        assert_eq!(meeting.server().allocations(), 2);
+        let (a, b, peer_a) = (meeting.a, meeting.b, meeting.peer_a);
+        meeting.touch(a, Session::close_all);
+        let heard = meeting.wait(|it| (!it.connected(b, peer_a)).then_some(()));
+        assert!(heard.is_some() && meeting.node(a).is_closed(), "SEED={seed}\n{}", meeting.timeline());
+        let gone = meeting.wait(|it| (it.node(a).usage().allocations == 0).then_some(()));
+        assert!(gone.is_some(), "SEED={seed}");
+        assert_eq!(meeting.server().allocations(), 1);
+    }
+}
+
+#[test]
+fn the_same_seed_relays_the_same_bytes() {
+    let run = |seed| {
+        let mut meeting = meet(seed, NatKind::Symmetric, NatKind::PortRestricted);
+        let streams = meeting.stream();
+        meeting.exchange(streams, &[1; 50_000]);
+        meeting.world.trace_hash()
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
