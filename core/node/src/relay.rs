@@ -34,7 +34,7 @@ pub const PERMITTED_PER_PEER_MAX: usize = 8;
 /// Our clients of relays.
 #[derive(Debug)]
 pub(crate) struct Relays {
-    relays: Vec<Relay>,
+    clients: Vec<Relay>,
     /// Agents or connections have changed since permissions and channels were last looked at.
     stale: bool,
     /// The node has closed, and everything was given back.
@@ -67,14 +67,14 @@ impl Relays {
         if config.turn_servers.len() > TURN_SERVERS_MAX {
             return Err(ConfigError::TooManyTurnServers(config.turn_servers.len()));
         }
-        let mut relays = Vec::new();
+        let mut clients = Vec::new();
         for (nth, server) in config.turn_servers.iter().enumerate() {
             let credentials = LongTerm::new(server.username.as_bytes(), server.password.as_bytes())
                 .ok_or(ConfigError::TurnCredentials(server.address))?;
             let local = config.local_addresses.iter().find(|local| can_reach(**local, server.address));
             let Some(local) = local else { continue };
             let flow = FourTuple::new(*local, server.address);
-            if relays.iter().any(|relay: &Relay| relay.client.relay() == flow) {
+            if clients.iter().any(|relay: &Relay| relay.client.relay() == flow) {
                 // A relay knows a client by its flow alone (RFC 8656 §3.2): a second name cannot be used on it.
                 continue;
             }
@@ -83,14 +83,14 @@ impl Relays {
             let mut relay =
                 Relay { client, permitted: BTreeSet::new(), bound: BTreeSet::new(), hopeless: false };
             relay.ask(now);
-            relays.push(relay);
+            clients.push(relay);
         }
-        Ok(Relays { relays, stale: false, released: false })
+        Ok(Relays { clients, stale: false, released: false })
     }
 
     /// Asks relays again that failed, where that can help: a connection starts.
     pub(crate) fn ask_again(&mut self, now: Instant) {
-        for relay in &mut self.relays {
+        for relay in &mut self.clients {
             if relay.client.state() == AllocationState::Failed && !relay.hopeless && !self.released {
                 relay.ask(now);
             }
@@ -99,7 +99,7 @@ impl Relays {
 
     /// Whether a relay may still give us an address.
     pub(crate) fn is_pending(&self) -> bool {
-        self.relays.iter().any(|relay| match relay.client.state() {
+        self.clients.iter().any(|relay| match relay.client.state() {
             AllocationState::Allocating
             | AllocationState::Clearing
             | AllocationState::Waiting
@@ -118,12 +118,12 @@ impl Relays {
         let over = |state| {
             matches!(state, AllocationState::Idle | AllocationState::Released | AllocationState::Failed)
         };
-        self.relays.iter().filter(|relay| !over(relay.client.state())).count()
+        self.clients.iter().filter(|relay| !over(relay.client.state())).count()
     }
 
     /// Our addresses at relays.
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> {
-        self.relays.iter().filter_map(|Relay { client, .. }| {
+        self.clients.iter().filter_map(|Relay { client, .. }| {
             let address =
                 [AddressFamily::V4, AddressFamily::V6].into_iter().find_map(|it| client.relayed(it))?;
             Some(Candidate::relayed(address, client.relay(), client.mapped()))
@@ -132,12 +132,12 @@ impl Relays {
 
     /// Agents or connections have changed: [`Node::tell_relays`] looks at what they need.
     pub(crate) fn mark_stale(&mut self) {
-        self.stale = !self.relays.is_empty();
+        self.stale = !self.clients.is_empty();
     }
 
     /// A loan of `out` that leaves room for a relay's headers, if there are relays.
     pub(crate) fn leave_room<'b>(&self, out: &'b mut Buf<'_>) -> Buf<'b> {
-        if self.relays.is_empty() {
+        if self.clients.is_empty() {
             return out.reborrow();
         }
         let segments = out.segments_max();
@@ -163,13 +163,13 @@ impl Relays {
     }
 
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        for relay in &mut self.relays {
+        for relay in &mut self.clients {
             relay.client.handle_timeout(now);
         }
     }
 
     pub(crate) fn poll_event(&mut self) -> Option<(FourTuple, ClientEvent)> {
-        self.relays.iter_mut().find_map(|relay| {
+        self.clients.iter_mut().find_map(|relay| {
             let event = relay.client.poll_event()?;
             match event {
                 ClientEvent::Allocated(_) => relay.hopeless = false,
@@ -189,12 +189,12 @@ impl Relays {
     }
 
     pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let transmit = self.relays.iter_mut().find_map(|relay| relay.client.poll_transmit(now, out))?;
+        let transmit = self.clients.iter_mut().find_map(|relay| relay.client.poll_transmit(now, out))?;
         Some(Transmit { path: transmit.path.on_wire(), ecn: transmit.ecn, segment: transmit.segment })
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
-        Deadline::earliest(self.relays.iter().map(|relay| relay.client.poll_timeout()))
+        Deadline::earliest(self.clients.iter().map(|relay| relay.client.poll_timeout()))
     }
 
     /// Gives everything back; says whether there is anything to do that had not been done.
@@ -203,7 +203,7 @@ impl Relays {
             return false;
         }
         self.released = true;
-        for relay in &mut self.relays {
+        for relay in &mut self.clients {
             relay.client.release(now);
         }
         true
@@ -212,16 +212,16 @@ impl Relays {
     /// Whether nothing is left to give back. The relays' answers are not awaited: an allocation whose
     /// release is lost ends by itself (RFC 8656 §3.2).
     pub(crate) fn is_released(&self) -> bool {
-        self.released || self.relays.is_empty()
+        self.released || self.clients.is_empty()
     }
 
     /// Brings permissions and channels in line with `wanted`; returns how many found no room.
     fn bring_in_line(&mut self, now: Instant, wanted: &Wanted) -> u64 {
-        self.relays.iter_mut().map(|relay| relay.bring_in_line(now, wanted)).sum()
+        self.clients.iter_mut().map(|relay| relay.bring_in_line(now, wanted)).sum()
     }
 
     fn on_flow(&mut self, flow: FourTuple) -> Option<&mut Relay> {
-        self.relays.iter_mut().find(|relay| relay.client.relay() == flow)
+        self.clients.iter_mut().find(|relay| relay.client.relay() == flow)
     }
 }
 
