@@ -161,7 +161,8 @@ fn add_node(
     })
 }
 
-fn open(seed: u64, nat_a: NatKind, nat_b: NatKind) -> Meeting {
+/// `knows` says which of the two peers may use the relay.
+fn open(seed: u64, nat_a: NatKind, nat_b: NatKind, knows: [bool; 2]) -> Meeting {
     let mut world = World::new(seed);
     let everywhere: SocketAddr = "198.51.100.2:0".parse().expect("a socket address");
     let relay = HostConfig::new("relay", [everywhere]).link(line());
@@ -173,8 +174,9 @@ fn open(seed: u64, nat_a: NatKind, nat_b: NatKind) -> Meeting {
         password: "her password".into(),
     };
     let public = add_node(&mut world, "public", 0, NatKind::None, &[]);
-    let a = add_node(&mut world, "a", 1, nat_a, &[server.clone()]);
-    let b = add_node(&mut world, "b", 2, nat_b, &[server]);
+    let [for_a, for_b] = knows.map(|knows| if knows { vec![server.clone()] } else { Vec::new() });
+    let a = add_node(&mut world, "a", 1, nat_a, &for_a);
+    let b = add_node(&mut world, "b", 2, nat_b, &for_b);
     let listens = [PUBLIC.parse().expect("a socket address")];
     let expires = EPOCH.as_secs() + 86_400;
     let mut meeting =
@@ -282,7 +284,11 @@ impl Meeting {
 }
 
 fn meet(seed: u64, nat_a: NatKind, nat_b: NatKind) -> Meeting {
-    let mut meeting = open(seed, nat_a, nat_b);
+    meet_knowing(seed, nat_a, nat_b, [true, true])
+}
+
+fn meet_knowing(seed: u64, nat_a: NatKind, nat_b: NatKind, knows: [bool; 2]) -> Meeting {
+    let mut meeting = open(seed, nat_a, nat_b, knows);
     assert!(meeting.connect(), "never met; SEED={seed} {nat_a} {nat_b}\n{}", meeting.timeline());
     meeting
 }
@@ -317,6 +323,20 @@ fn a_megabyte_goes_through_the_relay_in_both_directions() {
             let message: Vec<u8> = (0..1 << 20).map(|n: u32| (n % 251) as u8).collect();
             meeting.exchange(streams, &message);
             assert_ne!(meeting.direct(), [true, true], "SEED={seed} {nat_a} {nat_b}");
+        }
+    }
+}
+
+#[test]
+fn a_relay_on_one_side_is_enough() {
+    for seed in seeds(10) {
+        for (nat_a, nat_b) in HOPELESS {
+            for knows in [[true, false], [false, true]] {
+                let mut meeting = meet_knowing(seed, nat_a, nat_b, knows);
+                assert_eq!(meeting.direct(), knows.map(|knows| !knows), "SEED={seed} {nat_a} {nat_b}");
+                let streams = meeting.stream();
+                meeting.exchange(streams, b"through the relay of one");
+            }
         }
     }
 }

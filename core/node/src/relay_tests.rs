@@ -1,26 +1,18 @@
 //! Relays: what is configured, refused, asked for and given back.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use gimlet_machine::{Buf, FourTuple, Input, Instant, Machine, Session};
 use gimlet_testkit::Checked;
 
-use crate::{Config, ConfigError, Identity, Node, TURN_SERVERS_MAX, TurnServer};
+use crate::hostile_tests::config;
+use crate::{ConfigError, Node, TURN_SERVERS_MAX, TurnServer};
 
 fn server(address: &str, username: &str) -> TurnServer {
     TurnServer { address: address.parse().unwrap(), username: username.into(), password: "secret".into() }
 }
 
 fn node(servers: Vec<TurnServer>) -> Result<Node, ConfigError> {
-    let mut config = Config::new(
-        Identity::from_secret([3; 32]),
-        [3; 32],
-        vec!["198.51.100.7:5000".parse().unwrap(), "198.51.100.7:5001".parse().unwrap()],
-        std::time::Instant::now(),
-        Duration::from_secs(1_700_000_000),
-        Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-    );
+    let mut config = config(3, "198.51.100.7:5000");
+    config.local_addresses.push("198.51.100.7:5001".parse().unwrap());
     config.turn_servers = servers;
     Node::new(Instant::ZERO, config)
 }
