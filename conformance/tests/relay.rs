@@ -351,7 +351,7 @@ fn where_a_direct_path_is_possible_data_ends_up_there() {
             assert!(direct.is_some(), "SEED={seed} {nat_a} {nat_b}\n{}", meeting.timeline());
             let streams = meeting.stream();
             let before = meeting.server().counters().to_peers;
-            meeting.exchange(streams, &[7; 100_000]);
+            meeting.exchange(streams, &vec![7; 100_000]);
             let through_relay = meeting.server().counters().to_peers - before;
             assert!(through_relay <= 8, "checks at most: {through_relay}; SEED={seed} {nat_a} {nat_b}");
         }
@@ -386,7 +386,7 @@ fn the_same_seed_relays_the_same_bytes() {
     let run = |seed| {
         let mut meeting = meet(seed, NatKind::Symmetric, NatKind::PortRestricted);
         let streams = meeting.stream();
-        meeting.exchange(streams, &[1; 50_000]);
+        meeting.exchange(streams, &vec![1; 50_000]);
         meeting.world.trace_hash()
     };
     assert_eq!(run(1), run(1));
