@@ -14,9 +14,9 @@ pub(crate) mod sim;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use gimlet_node::Allow;
+use gimlet_node::{Allow, TurnServer};
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::identity::{Origin, Owned};
 use crate::line::Line;
 use crate::node::{Running, Start};
@@ -43,10 +43,51 @@ pub(crate) struct PeerArgs {
     /// Seconds that connecting may take
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
+    #[command(flatten)]
+    pub(crate) relay: RelayArgs,
+}
+
+/// A TURN server for peers that cannot be reached directly.
+#[derive(clap::Args, Clone)]
+pub(crate) struct RelayArgs {
+    /// A TURN server (RFC 8656) for peers that cannot be reached directly; one side is enough
+    #[arg(long, value_name = "HOST:PORT", requires_all = ["turn_user", "turn_pass"])]
+    pub(crate) turn: Option<String>,
+    /// The name under which the TURN server knows us
+    #[arg(long, value_name = "NAME", requires = "turn")]
+    pub(crate) turn_user: Option<String>,
+    /// The password that goes with it; other users of this machine can see command lines
+    #[arg(long, value_name = "PASSWORD", requires = "turn")]
+    pub(crate) turn_pass: Option<String>,
+}
+
+/// The password is not shown.
+impl std::fmt::Debug for RelayArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RelayArgs")
+            .field("turn", &self.turn)
+            .field("turn_user", &self.turn_user)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RelayArgs {
+    /// Looks the server up.
+    async fn resolve(&self) -> Result<Vec<TurnServer>, Failure> {
+        let (Some(name), Some(username), Some(password)) = (&self.turn, &self.turn_user, &self.turn_pass)
+        else {
+            return Ok(Vec::new());
+        };
+        let address = network::resolve(name).await.map_err(|error| {
+            Failure::new(Exit::Unreachable, format_args!("cannot look up the relay {name}: {error}"))
+                .remedy("check the name, and that it ends in a port, such as relay.example:3478")
+        })?;
+        Ok(vec![TurnServer { address, username: username.clone(), password: password.clone() }])
+    }
 }
 
 /// Starts a peer and tells who it is. The identity's lock is held as long as the returned value lives.
-pub(crate) fn start_peer(
+pub(crate) async fn start_peer(
     owned: Owned,
     args: &PeerArgs,
     ticket: &gimlet_node::Ticket,
@@ -55,7 +96,8 @@ pub(crate) fn start_peer(
 ) -> Result<(Running, Owned), Failure> {
     tell_origin(&owned, report);
     let sockets = sockets::bind(&args.listen, &crate::node::loopback_for(ticket))?;
-    let node = Start { identity: owned.identity.clone(), sockets, public: false, allow }.run()?;
+    let turn = args.relay.resolve().await?;
+    let node = Start { identity: owned.identity.clone(), sockets, public: false, allow, turn }.run()?;
     tell_started(&node, &owned, report);
     Ok((node, owned))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gimlet_machine::PeerId;
-use gimlet_node::{Allow, Config, ConnectError, Error, Identity, Node, Ticket};
+use gimlet_node::{Allow, Config, ConnectError, Error, Identity, Node, Ticket, TurnServer};
 use gimlet_tokio::{Connection, Handle};
 use gimlet_udp::{Clock, Sockets};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -25,6 +25,8 @@ pub(crate) struct Start {
     /// Whether it serves others.
     pub(crate) public: bool,
     pub(crate) allow: Allow,
+    /// Relays for peers that cannot be reached directly.
+    pub(crate) turn: Vec<TurnServer>,
 }
 
 /// A running node.
@@ -45,6 +47,7 @@ impl Start {
         );
         config.public = self.public;
         config.allow = self.allow;
+        config.turn_servers = self.turn;
         let node = Node::new(clock.now(), config).map_err(|error| Failure::new(Exit::Failed, error))?;
         gimlet_tokio::spawn(node, self.sockets, clock)
             .map_err(|error| Failure::local("drive the sockets", &error))
@@ -130,7 +133,8 @@ fn unreachable(peer: PeerId, error: &gimlet_tokio::Error<Error>, who: &str) -> F
             failure.remedy("check the peer id, and that `gimlet join` runs there with the same ticket")
         }
         Some(Error::Connect(ConnectError::NoPath)) => failure.remedy(
-            "`gimlet network --stun HOST:PORT HOST:PORT` on both sides shows which NAT is in the way",
+            "use a relay with --turn on one side; `gimlet network --stun HOST:PORT HOST:PORT` on both sides \
+             shows which NAT is in the way",
         ),
         Some(Error::Myself) => failure.remedy("name the other peer's id"),
         Some(_) | None => failure,

@@ -116,7 +116,7 @@ fn start(
     let identity = identity::fresh()?;
     let id = identity.peer_id();
     let sockets = sockets::bind(&[(Ipv4Addr::LOCALHOST, 0).into()], &[])?;
-    let node = Start { identity, sockets, public, allow }.run()?;
+    let node = Start { identity, sockets, public, allow, turn: Vec::new() }.run()?;
     report.name(id, name);
     let addresses = node.local_addresses().to_vec();
     let told = addresses.iter().map(ToString::to_string).collect();

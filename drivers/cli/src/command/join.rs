@@ -86,7 +86,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     } else {
         Allow::Listed(args.allow.iter().copied().collect::<BTreeSet<_>>())
     };
-    let (node, owned) = start_peer(owned, &args.peer, &args.ticket, allow, report)?;
+    let (node, owned) = start_peer(owned, &args.peer, &args.ticket, allow, report).await?;
     let watch = Watch::start(&node, report, None);
     let wait = Duration::from_secs(args.peer.timeout);
     tokio::select! {

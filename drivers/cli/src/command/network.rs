@@ -126,7 +126,7 @@ async fn discover(local: &[SocketAddr], answers: &[Vec<Answer>]) -> Result<Known
 }
 
 /// A server's address; IPv4 first, because that is where NATs are.
-async fn resolve(name: &str) -> io::Result<SocketAddr> {
+pub(super) async fn resolve(name: &str) -> io::Result<SocketAddr> {
     let looked_up = tokio::time::timeout(LOOK_UP_MAX, tokio::net::lookup_host(name)).await;
     let mut found: Vec<SocketAddr> =
         looked_up.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??.collect();

@@ -88,7 +88,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         (None, true) => Allow::Anyone,
         (None, false) => Allow::Listed(args.allow.iter().copied().collect()),
     };
-    let (node, owned) = start_peer(owned, &args.node, &args.via, allow, report)?;
+    let (node, owned) = start_peer(owned, &args.node, &args.via, allow, report).await?;
     let watch = Watch::start(&node, report, None);
     let wait = Duration::from_secs(args.node.timeout);
     let work = async {

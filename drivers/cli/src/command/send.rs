@@ -101,7 +101,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         parcels.push(Parcel { path: path.clone(), source, offer });
     }
     let owned = identity::passing(args.node.node.identity.as_deref())?;
-    let (node, _owned) = start_peer(owned, &args.node, &args.via, Allow::Nobody, report)?;
+    let (node, _owned) = start_peer(owned, &args.node, &args.via, Allow::Nobody, report).await?;
     let watch = Watch::start(&node, report, None);
     let wait = Duration::from_secs(args.node.timeout);
     let result = tokio::select! {

@@ -91,8 +91,14 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     let owned = identity::lasting(args.node.identity.as_deref())?;
     tell_origin(&owned, report);
     let sockets = sockets::bind(&args.listen, &[])?;
-    let node =
-        Start { identity: owned.identity.clone(), sockets, public: true, allow: Allow::Anyone }.run()?;
+    let node = Start {
+        identity: owned.identity.clone(),
+        sockets,
+        public: true,
+        allow: Allow::Anyone,
+        turn: Vec::new(),
+    }
+    .run()?;
     let _watch = Watch::start(&node, report, None);
     tell_started(&node, &owned, report);
 
