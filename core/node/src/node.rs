@@ -178,6 +178,11 @@ impl Node {
         self.children.quic.counters()
     }
 
+    /// What the clients of relays did not use, one set of counters for each relay.
+    pub fn relay_counters(&self) -> impl Iterator<Item = &gimlet_turn::ClientCounters> {
+        self.children.relays.counters()
+    }
+
     pub(crate) fn tell(&mut self, event: Event) {
         let crowded = self.out.events.len() >= EVENTS_MAX;
         if crowded && matches!(event, Event::Progress { .. }) {

@@ -15,7 +15,8 @@ use gimlet_ice::{Agent, Candidate};
 use gimlet_machine::{Buf, Deadline, FourTuple, Input, Instant, Machine, Path, Rng, Transmit, Verdict};
 use gimlet_stun::AddressFamily;
 use gimlet_turn::{
-    AllocationState, Client, ClientConfig, ClientEvent, Failure, Families, LongTerm, PeerError, WRAP_MAX,
+    AllocationState, Client, ClientConfig, ClientCounters, ClientEvent, Failure, Families, LongTerm,
+    PeerError, WRAP_MAX,
 };
 
 use crate::config::Config;
@@ -119,6 +120,10 @@ impl Relays {
             matches!(state, AllocationState::Idle | AllocationState::Released | AllocationState::Failed)
         };
         self.clients.iter().filter(|relay| !over(relay.client.state())).count()
+    }
+
+    pub(crate) fn counters(&self) -> impl Iterator<Item = &ClientCounters> {
+        self.clients.iter().map(|relay| relay.client.counters())
     }
 
     /// Our addresses at relays.

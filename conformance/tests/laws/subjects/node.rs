@@ -5,8 +5,9 @@ use gimlet_machine::{
     Buf, Counters as _, Deadline, Direction, FourTuple, Input, Instant, Machine, PeerId, Rng, Session as _,
     Transmit, Verdict,
 };
-use gimlet_node::{Config, Event, Identity, Node, Stream};
+use gimlet_node::{Config, Event, Identity, Node, Stream, TurnServer};
 use gimlet_sim::seeded_provider;
+use gimlet_turn::ClientCounters;
 
 /// A public node, whom it knows, and the stream that its application holds.
 struct Host {
@@ -68,6 +69,12 @@ impl Subject for Host {
         let mut config =
             Config::new(identity(side), rng.fork("node").bytes(), addresses, origin, epoch, provider);
         config.public = true;
+        // A stranger's address: what comes from there, noise for the most part, goes to TURN first.
+        config.turn_servers = vec![TurnServer {
+            address: super::flow(side, 3).remote,
+            username: "alice".into(),
+            password: "her password".into(),
+        }];
         let node = Node::new(Instant::ZERO, config).expect("the configuration is complete");
         Host { node, other: identity(side.other()).peer_id(), stream: None }
     }
@@ -97,7 +104,8 @@ impl Subject for Host {
         host.node.is_connected(host.other) == Ok(true)
     }
     fn counted(host: &Self) -> u64 {
-        host.node.counters().total() + host.node.quic_counters().total()
+        let relays: u64 = host.node.relay_counters().map(ClientCounters::total).sum();
+        host.node.counters().total() + host.node.quic_counters().total() + relays
     }
 }
 
