@@ -15,6 +15,10 @@ use gimlet_sim::{Happening, HostConfig, HostId, LinkConfig, NatConfig, NatKind, 
 use gimlet_turn::{LongTerm, Server, ServerConfig, ServerEvent};
 
 const WITHIN: Duration = Duration::from_secs(20);
+/// Of a line, in each direction. A packet crosses two lines.
+const LATENCY: Duration = Duration::from_micros(12_500);
+/// Datagrams that leave in one call, so that trains are wrapped as wholes.
+const TRAIN: usize = 10;
 /// Where the relay listens.
 const RELAY: &str = "198.51.100.2:3478";
 /// Where the public node listens.
@@ -132,7 +136,7 @@ fn seeds(count: u64) -> Vec<u64> {
 }
 
 fn line() -> LinkConfig {
-    LinkConfig::with_latency(Duration::from_micros(12_500))
+    LinkConfig::with_latency(LATENCY)
 }
 
 fn add_node(
@@ -150,6 +154,7 @@ fn add_node(
         (_, Some(_)) => ([10, 0, nth, 2], 5000).into(),
     };
     let host = HostConfig::new(name, [socket]).behind(nat).link(line());
+    let host = HostConfig { segments_max: TRAIN, ..host };
     let (servers, origin) = (servers.to_vec(), std::time::Instant::now());
     world.add_host_with(host, move |mut seat| {
         let identity = Identity::from_secret([nth + 1; 32]);
@@ -161,11 +166,12 @@ fn add_node(
     })
 }
 
-/// `knows` says which of the two peers may use the relay.
-fn open(seed: u64, nat_a: NatKind, nat_b: NatKind, knows: [bool; 2]) -> Meeting {
+/// `knows` says which of the two peers may use the relay, whose line has a latency of its own.
+fn open(seed: u64, (nat_a, nat_b): (NatKind, NatKind), knows: [bool; 2], latency: Duration) -> Meeting {
     let mut world = World::new(seed);
     let everywhere: SocketAddr = "198.51.100.2:0".parse().expect("a socket address");
-    let relay = HostConfig::new("relay", [everywhere]).link(line());
+    let relay = HostConfig::new("relay", [everywhere]).link(LinkConfig::with_latency(latency));
+    let relay = HostConfig { segments_max: TRAIN, ..relay };
     let rng = world.rng("relay", 0);
     let relay = world.add_host(relay, Inhabitant::Relay(Box::new(Relay::new(rng))));
     let server = TurnServer {
@@ -284,12 +290,12 @@ impl Meeting {
 }
 
 fn meet(seed: u64, nat_a: NatKind, nat_b: NatKind) -> Meeting {
-    meet_knowing(seed, nat_a, nat_b, [true, true])
+    meet_with(seed, (nat_a, nat_b), [true, true], LATENCY)
 }
 
-fn meet_knowing(seed: u64, nat_a: NatKind, nat_b: NatKind, knows: [bool; 2]) -> Meeting {
-    let mut meeting = open(seed, nat_a, nat_b, knows);
-    assert!(meeting.connect(), "never met; SEED={seed} {nat_a} {nat_b}\n{}", meeting.timeline());
+fn meet_with(seed: u64, nats: (NatKind, NatKind), knows: [bool; 2], latency: Duration) -> Meeting {
+    let mut meeting = open(seed, nats, knows, latency);
+    assert!(meeting.connect(), "never met; SEED={seed} {nats:?}\n{}", meeting.timeline());
     meeting
 }
 
@@ -332,12 +338,37 @@ fn a_relay_on_one_side_is_enough() {
     for seed in seeds(10) {
         for (nat_a, nat_b) in HOPELESS {
             for knows in [[true, false], [false, true]] {
-                let mut meeting = meet_knowing(seed, nat_a, nat_b, knows);
+                let mut meeting = meet_with(seed, (nat_a, nat_b), knows, LATENCY);
                 assert_eq!(meeting.direct(), knows.map(|knows| !knows), "SEED={seed} {nat_a} {nat_b}");
                 let streams = meeting.stream();
                 meeting.exchange(streams, b"through the relay of one");
             }
         }
+    }
+}
+
+#[test]
+fn a_relay_that_answers_late_is_told_to_the_peer_later() {
+    // Four crossings to be challenged and served: the offer leaves long before that.
+    let slow = Duration::from_millis(250);
+    for seed in seeds(5) {
+        for nats in HOPELESS {
+            let mut meeting = meet_with(seed, nats, [true, true], slow);
+            assert_ne!(meeting.direct(), [true, true], "SEED={seed} {nats:?}");
+            let streams = meeting.stream();
+            meeting.exchange(streams, b"better late");
+        }
+    }
+}
+
+#[test]
+fn a_relay_that_never_answers_delays_nobody() {
+    let cones = (NatKind::PortRestricted, NatKind::PortRestricted);
+    for seed in seeds(5) {
+        let mut meeting = meet_with(seed, cones, [true, true], 2 * WITHIN);
+        let took = meeting.world.now();
+        assert_eq!(meeting.direct(), [true, true], "SEED={seed}");
+        assert!(took <= Instant::from_millis(600), "SEED={seed}: {took}\n{}", meeting.timeline());
     }
 }
 

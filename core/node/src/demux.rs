@@ -1,9 +1,9 @@
 //! Telling protocols apart on one socket (RFC 7983, RFC 9443).
 //!
 //! ```text
+//!   from a relay of ours ───────────────────► TURN: what peers sent through it comes out, and goes on below
 //!   first byte   0..=3 and the magic cookie ─► STUN: our own requests, ICE agents, our server
 //!               64..=127 or 192..=255 ───────► QUIC (short and long headers)
-//!               from a relay: ─────────────► TURN first, which passes on what peers sent through it
 //!               anything else ───────────────► counted and dropped
 //! ```
 //!
