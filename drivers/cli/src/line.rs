@@ -99,6 +99,7 @@ impl Line {
             Event::Progress { step: Progress::Reflexive { local, mapped }, .. } => {
                 Line::Mapped { local: local.to_string(), mapped: mapped.to_string() }
             }
+            Event::Progress { step: step @ Progress::RelayFailed { .. }, .. } => Line::notice(step),
             Event::Progress { peer, step } => Line::Progress { peer: name(peer), text: step.to_string() },
             Event::Incoming { .. }
             | Event::StreamsReady { .. }
