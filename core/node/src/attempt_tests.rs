@@ -265,7 +265,7 @@ fn a_connection_that_had_to_give_way_is_not_the_end_of_the_wish() {
         node.peers.values_mut().for_each(|entry| entry.addresses.clear());
     });
     pair.public.command(now, |node| {
-        node.close_link(now, to, crate::link::close::REPLACED, b"replaced", crate::LostCause::Replaced);
+        node.close_link(now, to, crate::close::REPLACED, b"replaced", crate::LostCause::Replaced);
     });
     pair.run(100);
     let from = pair.public_id();

@@ -309,7 +309,7 @@ impl Node {
         }
         if let Some(connection) = attempt.connection {
             self.connections.remove(&connection);
-            self.children.quic.close(now, connection, crate::link::close::CANCELLED, b"attempt given up");
+            self.children.quic.close(now, connection, crate::close::CANCELLED, b"attempt given up");
         }
     }
 
@@ -329,7 +329,7 @@ impl Node {
             }
             Timer::Close(peer) => {
                 self.counters.closed_undelivered += 1;
-                self.close_link(now, peer, crate::link::close::GOODBYE, b"goodbye", LostCause::ClosedByUs);
+                self.close_link(now, peer, crate::close::GOODBYE, b"goodbye", LostCause::ClosedByUs);
             }
             Timer::Hello(peer) => {
                 if let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) {

@@ -94,6 +94,7 @@ extern crate alloc;
 
 #[cfg(test)]
 mod attempt_tests;
+mod close;
 mod command;
 mod config;
 mod connect;

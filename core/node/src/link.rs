@@ -4,6 +4,7 @@ use gimlet_handshake::{Event as Greeted, HELLO_WAIT};
 use gimlet_machine::{Buf, Direction, Input, Instant, Machine, PeerId};
 use gimlet_quic::{ConnectionId, StreamError, StreamId};
 
+use crate::close;
 use crate::control::Control;
 use crate::error::{ConnectError, Error, LostCause};
 use crate::event::{Event, Progress};
@@ -17,22 +18,6 @@ use crate::timer::Timer;
 /// dialled by the smaller peer id stands; later, a new connection replaces the old one, because the
 /// peer has most likely restarted.
 const GLARE: core::time::Duration = core::time::Duration::from_secs(5);
-
-/// Application codes in QUIC's CONNECTION_CLOSE (RFC 9000 §19.19).
-pub(crate) mod close {
-    /// An orderly end.
-    pub(crate) const GOODBYE: u32 = 0;
-    /// The policy does not admit the peer, or a limit is reached.
-    pub(crate) const REFUSED: u32 = 1;
-    /// Another connection to the same peer stands.
-    pub(crate) const REPLACED: u32 = 2;
-    /// The hello was not acceptable.
-    pub(crate) const HELLO: u32 = 3;
-    /// The attempt was given up.
-    pub(crate) const CANCELLED: u32 = 4;
-    /// A control stream broke its framing.
-    pub(crate) const CONTROL: u32 = 5;
-}
 
 impl Node {
     /// QUIC finished a handshake; `peer` is proven.

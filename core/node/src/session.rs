@@ -211,7 +211,7 @@ impl Node {
     /// The stream's bytes are not messages: nothing after this point can be understood.
     fn break_framing(&mut self, now: Instant, stream: Stream, error: &gimlet_frame::FrameError) -> Error {
         let error = Error::Framing(error.to_string());
-        let _ = self.children.quic.stop(now, stream.connection, stream.id, crate::link::close::CONTROL);
+        let _ = self.children.quic.stop(now, stream.connection, stream.id, crate::close::CONTROL);
         if let Ok(state) = self.streams.get_mut(stream) {
             state.receiving = Receiving::Closed(error.clone());
         }
