@@ -109,17 +109,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         pipes: Welcome::no_pipes(),
     };
     let host = Host::new(welcome, report, None);
-    let stopped = tokio::select! {
-        () = interrupts.next() => None,
-        stopped = node.stopped() => Some(stopped),
-        () = host.serve(node.clone(), mpsc::channel(1).0) => None,
-    };
-    if let Some(stopped) = stopped {
-        return Err(Failure::new(Exit::Local, stopped));
-    }
-    node::close(&node, &mut interrupts).await;
-    report.done(&Done { event: "done", ok: true });
-    Ok(())
+    host.stay(&node, &mut interrupts).await
 }
 
 /// Accepts what peers send, and tells about it.
@@ -142,6 +132,26 @@ impl Host {
         while let Ok(connection) = node.accept().await {
             tokio::spawn(self.clone().serve_peer(connection, pipes.clone()));
         }
+    }
+
+    /// Serves until a signal comes or the node stops by itself; then closes the node, and says so. Pipes
+    /// are refused.
+    pub(crate) async fn stay(
+        self: Arc<Self>,
+        node: &Running,
+        interrupts: &mut Interrupts,
+    ) -> Result<(), Failure> {
+        let stopped = tokio::select! {
+            () = interrupts.next() => None,
+            stopped = node.stopped() => Some(stopped),
+            () = self.clone().serve(node.clone(), mpsc::channel(1).0) => None,
+        };
+        if let Some(stopped) = stopped {
+            return Err(Failure::new(Exit::Local, stopped));
+        }
+        node::close(node, interrupts).await;
+        self.report.done(&Done { event: "done", ok: true });
+        Ok(())
     }
 
     /// Accepts streams until the peer is gone.

@@ -4,7 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use gimlet_node::{Allow, Node, TICKET_ADDRESSES_MAX, Ticket};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 use super::join::Host;
 use super::{NodeArgs, tell_origin, tell_started};
@@ -64,18 +63,6 @@ struct Ready<'a> {
     addresses: Vec<String>,
 }
 
-#[derive(Serialize)]
-struct Done {
-    event: &'static str,
-    ok: bool,
-}
-
-impl std::fmt::Display for Done {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("closed")
-    }
-}
-
 fn parse_advertised(text: &str) -> Result<Advertised, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(Advertised { ip: address.ip(), port: Some(address.port()) });
@@ -119,17 +106,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     // Whoever takes it for a peer that accepts files is told so.
     let nothing = Welcome { folder: None, size_max: 0, messages: false, pipes: Welcome::no_pipes() };
     let host = Host::new(nothing, report, None);
-    let stopped = tokio::select! {
-        () = interrupts.next() => None,
-        stopped = node.stopped() => Some(stopped),
-        () = host.serve(node.clone(), mpsc::channel(1).0) => None,
-    };
-    if let Some(stopped) = stopped {
-        return Err(Failure::new(Exit::Local, stopped));
-    }
-    node::close(&node, &mut interrupts).await;
-    report.done(&Done { event: "done", ok: true });
-    Ok(())
+    host.stay(&node, &mut interrupts).await
 }
 
 fn tell_ready(ticket: &Ticket, days: u64, report: &Report) {
