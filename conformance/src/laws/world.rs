@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 
-use gimlet_machine::{Buf, Input, Instant, Machine, Rng, Verdict};
+use gimlet_machine::{Answer, Buf, CloseReason, Input, Instant, Machine, Request, Rng, Verdict};
 use gimlet_testkit::Checked;
 
 use super::schedule::{Schedule, Step};
@@ -231,6 +232,9 @@ impl<S: Subject> World<S> {
             while let Some(event) = self.machine(side).poll_event() {
                 self.trace.0.push(Line { at: now, side, what: format!("{event:?}"), bytes: Vec::new() });
             }
+            while let Some(request) = self.machine(side).poll_request() {
+                self.answer(side, &request);
+            }
             while self.transmit(side) {}
             let due = self.machine(side).poll_timeout().is_some_and(|deadline| deadline.at <= now);
             if !due && self.trace.0.len() == said {
@@ -238,6 +242,25 @@ impl<S: Subject> World<S> {
             }
         }
         panic!("law 4: {side:?} is never done at {}", self.now);
+    }
+
+    /// Opens every other socket that is asked for, and no connection.
+    fn answer(&mut self, side: Side, request: &Request) {
+        let now = self.now;
+        self.trace.0.push(Line { at: now, side, what: format!("{request:?}"), bytes: Vec::new() });
+        let answer = match *request {
+            Request::Bind { id, local } if id.0.is_multiple_of(2) => {
+                let port = if local.port() == 0 { 40_000 | (id.0 % 20_000) as u16 } else { local.port() };
+                Some(Answer::Bound { id, local: SocketAddr::new(local.ip(), port) })
+            }
+            Request::Bind { .. }
+            | Request::Connect { .. }
+            | Request::Write { .. }
+            | Request::Close { .. } => request.refusal(CloseReason::TooMany),
+        };
+        if let Some(answer) = answer {
+            self.machine(side).handle_answer(now, answer);
+        }
     }
 
     fn transmit(&mut self, side: Side) -> bool {

@@ -3,7 +3,7 @@
 use core::fmt::Debug;
 use core::ops::Range;
 
-use crate::{Buf, Instant};
+use crate::{Answer, Buf, Instant, Request};
 
 /// When a machine wants `handle_timeout`, and which of its timers wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,4 +140,14 @@ pub trait Machine {
     fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Self::Path>>;
     /// When to call [`Machine::handle_timeout`]; `None`: nothing happens without input.
     fn poll_timeout(&self) -> Option<Deadline>;
+
+    /// The next thing that the driver is to open, write or close. Most machines do with the sockets that
+    /// their owner gave them; whoever owns one that does not hands its requests on.
+    fn poll_request(&mut self) -> Option<Request> {
+        None
+    }
+    /// What became of a request.
+    fn handle_answer(&mut self, now: Instant, answer: Answer<'_>) {
+        let _ = (now, answer);
+    }
 }

@@ -29,6 +29,10 @@
 //!   commands ──────►└─────────┘──► poll_timeout    when to call handle_timeout, and why
 //! ```
 //!
+//! A machine that needs more sockets than it was given asks for them (`poll_request`), and its driver
+//! says what became of it (`handle_answer`): see [`Request`]. Both have a default, for the many that ask
+//! for nothing.
+//!
 //! # Example
 //!
 //! A machine that echoes every datagram once, a second later:
@@ -79,6 +83,7 @@ mod contract;
 mod counters;
 mod instant;
 mod map;
+mod outside;
 mod path;
 mod pump;
 mod queue;
@@ -93,6 +98,7 @@ pub use contract::{Deadline, Ecn, Input, Machine, Transmit, Verdict};
 pub use counters::Counters;
 pub use instant::Instant;
 pub use map::SeededMap;
+pub use outside::{Answer, CloseReason, Request, SocketId};
 pub use path::{FourTuple, NotAPeerId, Path, PeerId};
 pub use pump::{Io, PUMP_ROUNDS_MAX, pump};
 pub use queue::Queue;

@@ -1,6 +1,6 @@
 //! The laws, asserted on every call.
 
-use gimlet_machine::{Buf, Deadline, Input, Instant, Machine, Transmit, Verdict};
+use gimlet_machine::{Answer, Buf, Deadline, Input, Instant, Machine, Request, Transmit, Verdict};
 
 /// How many outputs a machine may produce at one instant without being touched: more is a livelock.
 const OUTPUTS_PER_TOUCH_MAX: usize = 100_000;
@@ -20,8 +20,12 @@ pub struct Checked<M> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Quiet {
     events: bool,
+    requests: bool,
     transmits: bool,
 }
+
+/// Nothing is left to poll. A machine that is not asked for its requests has none.
+const SILENT: Quiet = Quiet { events: true, requests: true, transmits: true };
 
 impl<M: Machine> Checked<M> {
     /// Watches `machine` from here on.
@@ -65,7 +69,7 @@ impl<M: Machine> Checked<M> {
     }
 
     fn fell_quiet(&self) {
-        if self.quiet != (Quiet { events: true, transmits: true }) || !self.timed_out {
+        if self.quiet != SILENT || !self.timed_out {
             return;
         }
         if let Some(Deadline { at, why }) = self.machine.poll_timeout() {
@@ -147,5 +151,23 @@ impl<M: Machine> Machine for Checked<M> {
 
     fn poll_timeout(&self) -> Option<Deadline> {
         self.machine.poll_timeout()
+    }
+
+    fn poll_request(&mut self) -> Option<Request> {
+        let was_quiet = self.quiet.requests;
+        let request = self.machine.poll_request();
+        if request.is_some() {
+            self.spoke("a request", was_quiet);
+        } else {
+            self.quiet.requests = true;
+            self.fell_quiet();
+        }
+        request
+    }
+
+    fn handle_answer(&mut self, now: Instant, answer: Answer<'_>) {
+        self.advance(now);
+        self.touch();
+        self.machine.handle_answer(now, answer);
     }
 }

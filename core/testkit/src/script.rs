@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 
-use gimlet_machine::{Buf, Input, Instant, Machine, Verdict};
+use gimlet_machine::{Answer, Buf, Input, Instant, Machine, Request, Verdict};
 
 /// Plays a timeline against a machine. Every output must be expected, in order, at its moment.
 ///
@@ -15,6 +15,7 @@ pub struct Script<M: Machine> {
     now: Instant,
     said: VecDeque<(Instant, M::Path, Vec<u8>)>,
     told: VecDeque<(Instant, M::Event)>,
+    asked: VecDeque<(Instant, Request)>,
 }
 
 impl<M: Machine> Script<M>
@@ -23,7 +24,13 @@ where
 {
     /// Starts at [`Instant::ZERO`].
     pub fn new(machine: M) -> Self {
-        let mut script = Self { machine, now: Instant::ZERO, said: VecDeque::new(), told: VecDeque::new() };
+        let mut script = Self {
+            machine,
+            now: Instant::ZERO,
+            said: VecDeque::new(),
+            told: VecDeque::new(),
+            asked: VecDeque::new(),
+        };
         script.drain();
         script
     }
@@ -100,6 +107,22 @@ where
         self
     }
 
+    /// The next request to the driver satisfies `judge`.
+    #[track_caller]
+    pub fn asks(&mut self, judge: impl FnOnce(&Request) -> bool) -> &mut Self {
+        let (_, request) =
+            self.asked.pop_front().unwrap_or_else(|| panic!("{}: nothing was asked", self.now));
+        assert!(judge(&request), "{}: asked for {request:?}", self.now);
+        self
+    }
+
+    /// The driver answers.
+    pub fn answered(&mut self, answer: Answer<'_>) -> &mut Self {
+        self.machine.handle_answer(self.now, answer);
+        self.drain();
+        self
+    }
+
     /// Nothing was said or told that has not been expected.
     #[track_caller]
     pub fn quiet(&mut self) -> &mut Self {
@@ -127,6 +150,9 @@ where
         if let Some((at, event)) = self.told.front() {
             panic!("{at}: told {event:?}, which nobody expected");
         }
+        if let Some((at, request)) = self.asked.front() {
+            panic!("{at}: asked for {request:?}, which nobody expected");
+        }
     }
 
     fn drain(&mut self) {
@@ -135,6 +161,10 @@ where
             let mut quiet = true;
             while let Some(event) = self.machine.poll_event() {
                 self.told.push_back((self.now, event));
+                quiet = false;
+            }
+            while let Some(request) = self.machine.poll_request() {
+                self.asked.push_back((self.now, request));
                 quiet = false;
             }
             while let Some(transmit) = self.machine.poll_transmit(self.now, &mut Buf::new(&mut storage)) {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
-use gimlet_machine::{Buf, Input, Instant, Machine};
+use gimlet_machine::{Buf, CloseReason, Input, Instant, Machine};
 
 /// A datagram on its way, shown to the judge.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,6 +97,13 @@ impl<P: Copy + Ord + std::fmt::Debug> Shuttle<P> {
         let mut busy = false;
         while let Some(event) = machine.poll_event() {
             on_event(self.now, forward, event);
+            busy = true;
+        }
+        // A link between two machines has no system that opens sockets.
+        while let Some(request) = machine.poll_request() {
+            if let Some(answer) = request.refusal(CloseReason::Unsupported) {
+                machine.handle_answer(self.now, answer);
+            }
             busy = true;
         }
         while let Some(transmit) = machine.poll_transmit(self.now, &mut Buf::new(&mut self.storage)) {

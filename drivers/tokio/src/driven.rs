@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use gimlet_machine::{
-    Buf, Deadline, FourTuple, Input, Instant, Interest, Machine, Session, Transmit, Verdict,
+    Answer, Buf, Deadline, FourTuple, Input, Instant, Interest, Machine, Request, Session, Transmit, Verdict,
 };
 
 /// Whom an event wakes.
@@ -96,6 +96,14 @@ impl<M: Machine> Machine for Plain<M> {
 
     fn poll_timeout(&self) -> Option<Deadline> {
         self.0.poll_timeout()
+    }
+
+    fn poll_request(&mut self) -> Option<Request> {
+        self.0.poll_request()
+    }
+
+    fn handle_answer(&mut self, now: Instant, answer: Answer<'_>) {
+        self.0.handle_answer(now, answer);
     }
 }
 
