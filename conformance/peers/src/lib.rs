@@ -12,6 +12,9 @@
 #![deny(missing_docs)]
 
 mod allocations;
+mod meeting;
 mod table;
 
+pub use allocations::live_bytes;
+pub use meeting::{Endpoint, Outcome, Scene, Signal, meet};
 pub use table::Table;

@@ -12,8 +12,10 @@ const BATCHES: usize = 61;
 const BATCH: Duration = Duration::from_millis(4);
 /// The argument that makes a program run one row a number of times and say nothing: `--row INDEX TIMES`.
 const ONE_ROW: &str = "--row";
-/// How often valgrind runs a row, twice: the difference is free of start-up.
-const VALGRIND: (u64, u64) = (200, 1_200);
+/// How often valgrind runs a row: some times, and so many times more often. The difference is free of
+/// start-up. Fewer times if fewer fill a batch.
+const VALGRIND_FEW: (u64, u64) = (2, 200);
+const VALGRIND_MORE: u64 = 6;
 
 /// Rows of a comparison.
 pub struct Table {
@@ -57,14 +59,15 @@ impl Table {
         self.rows.push(Row { work, who, units, body });
     }
 
-    /// Measures all rows and prints the table; or, as a child of itself under valgrind, runs one.
-    pub fn run(mut self) {
+    /// Measures all rows and prints the table; or, as a child of itself under valgrind, runs one and says
+    /// false: the program has nothing more to do then.
+    pub fn run(mut self) -> bool {
         let args: Vec<String> = std::env::args().skip(1).collect();
         if let [flag, index, times] = &args[..] {
             assert_eq!(flag, ONE_ROW, "the only arguments are those that this program gives itself");
             let row = &mut self.rows[index.parse::<usize>().expect("an index")];
             (row.body)(times.parse().expect("a number"));
-            return;
+            return false;
         }
         let figures = self.measure();
         println!("### {}\n", self.title);
@@ -77,6 +80,7 @@ impl Table {
             );
         }
         println!();
+        true
     }
 
     fn measure(&mut self) -> Vec<Figures> {
@@ -96,7 +100,7 @@ impl Table {
             let before = allocations::calls();
             (row.body)(*times);
             let allocations = (allocations::calls() - before) as f64 / units;
-            let instructions = instructions(index).map(|count| count / row.units as f64);
+            let instructions = instructions(index, *times).map(|count| count / row.units as f64);
             Figures { nanoseconds: batches[BATCHES / 2].as_nanos() as f64 / units, instructions, allocations }
         })
         .collect()
@@ -128,8 +132,9 @@ fn calibrate(row: &mut Row) -> u64 {
 
 /// Instructions of one call, as valgrind counts them. It offers no SHA extensions, so figures of rows that
 /// hash compare only with each other.
-fn instructions(index: usize) -> Option<f64> {
-    let (few, many) = VALGRIND;
+fn instructions(index: usize, batch: u64) -> Option<f64> {
+    let few = batch.clamp(VALGRIND_FEW.0, VALGRIND_FEW.1);
+    let many = few * VALGRIND_MORE;
     let count = |times: u64| {
         let mut valgrind = Command::new("valgrind");
         valgrind.args(["--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]);
