@@ -7,6 +7,7 @@ use gimlet_machine::{Instant, Machine, Rng};
 
 use crate::link::{Link, LinkConfig};
 use crate::net::NatId;
+use crate::sockets::{OPENED_MAX, Sockets};
 
 /// Names a host of a [`crate::World`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +42,8 @@ pub struct HostConfig {
     pub downlink: LinkConfig,
     /// Datagrams that its machine may write as one train. 1: a driver without segmentation offload.
     pub segments_max: usize,
+    /// Sockets and connections that its machine may open besides ([`OPENED_MAX`]).
+    pub opened_max: usize,
 }
 
 impl HostConfig {
@@ -53,6 +56,7 @@ impl HostConfig {
             uplink: LinkConfig::default(),
             downlink: LinkConfig::default(),
             segments_max: 1,
+            opened_max: OPENED_MAX,
         }
     }
 
@@ -101,8 +105,7 @@ pub(crate) struct Host<M: Machine> {
     pub(crate) factory: Option<Factory<M>>,
     pub(crate) reaction: Option<Reaction<M>>,
     pub(crate) incarnation: u64,
-    /// Sorted.
-    pub(crate) sockets: Vec<SocketAddr>,
+    pub(crate) sockets: Sockets,
     /// The networks that its IPv4 and its IPv6 sockets are in.
     pub(crate) realms: [u32; 2],
     pub(crate) uplink: Link,
@@ -115,29 +118,6 @@ pub(crate) struct Host<M: Machine> {
 }
 
 impl<M: Machine> Host<M> {
-    /// Whether one of its sockets is `at`, or covers it.
-    pub(crate) fn listens(&self, at: SocketAddr) -> bool {
-        match self.sockets.as_slice() {
-            [only] => only.ip() == at.ip() && (only.port() == at.port() || only.port() == 0),
-            several => {
-                several.binary_search(&at).is_ok()
-                    || several.binary_search(&SocketAddr::new(at.ip(), 0)).is_ok()
-            }
-        }
-    }
-
-    /// The socket that a packet leaves from: `local`, or, if that names no address, the first
-    /// socket with its port (a wildcard socket, as a kernel resolves it).
-    pub(crate) fn source(&self, local: SocketAddr) -> Option<SocketAddr> {
-        if local.ip().is_unspecified() {
-            let fits = |socket: &&SocketAddr| {
-                socket.is_ipv4() == local.is_ipv4() && (socket.port() == local.port() || socket.port() == 0)
-            };
-            return self.sockets.iter().find(fits).map(|socket| SocketAddr::new(socket.ip(), local.port()));
-        }
-        self.listens(local).then_some(local)
-    }
-
     pub(crate) fn realm(&self, address: SocketAddr) -> u32 {
         self.realms[usize::from(address.is_ipv6())]
     }
@@ -147,7 +127,8 @@ impl<M: Machine> fmt::Debug for Host<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Host")
             .field("name", &self.name)
-            .field("sockets", &self.sockets)
+            .field("sockets", &self.sockets.given())
+            .field("opened", &self.sockets.opened())
             .field("is_up", &self.machine.is_some())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()

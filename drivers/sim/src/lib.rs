@@ -94,6 +94,7 @@ mod net;
 mod oracle;
 mod packed;
 mod packet;
+mod sockets;
 mod swarm;
 #[cfg(test)]
 mod toy;
@@ -113,5 +114,6 @@ pub use nat::{
 };
 pub use net::NatId;
 pub use oracle::{Edge, direct_path_possible};
+pub use sockets::OPENED_MAX;
 pub use trace::{Counts, DropReason, Observer, PacketRecord, Step, TraceHash};
 pub use world::{EVENTS_MAX, Happening, MOMENT_MAX, World};

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gimlet_machine::{Buf, Deadline, Ecn, FourTuple, Input, Instant, Machine, Transmit, Verdict};
+use gimlet_machine::{
+    Answer, Buf, CloseReason, Deadline, Ecn, FourTuple, Input, Instant, Machine, Request, SocketId, Transmit,
+    Verdict,
+};
 
 pub(crate) const PING: &[u8] = b"ping";
 pub(crate) const PONG: &[u8] = b"pong";
@@ -17,6 +20,9 @@ pub(crate) struct Toy {
     pings: Option<Pings>,
     /// How everything sent is marked.
     ecn: Ecn,
+    requests: VecDeque<Request>,
+    /// What became of them.
+    pub(crate) answers: Vec<(SocketId, Result<SocketAddr, CloseReason>)>,
 }
 
 #[derive(Debug)]
@@ -42,6 +48,10 @@ impl Toy {
 
     pub(crate) fn send(&mut self, local: SocketAddr, remote: SocketAddr, bytes: &[u8]) {
         self.outbox.push_back((FourTuple::new(local, remote), bytes.to_vec()));
+    }
+
+    pub(crate) fn ask(&mut self, request: Request) {
+        self.requests.push_back(request);
     }
 
     pub(crate) fn ping(&mut self, now: Instant, path: FourTuple, every: Duration, left: u32) {
@@ -97,5 +107,19 @@ impl Machine for Toy {
 
     fn poll_timeout(&self) -> Option<Deadline> {
         self.pings.as_ref().map(|pings| Deadline { at: pings.next, why: "ping" })
+    }
+
+    fn poll_request(&mut self) -> Option<Request> {
+        self.requests.pop_front()
+    }
+
+    fn handle_answer(&mut self, _now: Instant, answer: Answer<'_>) {
+        match answer {
+            Answer::Bound { id, local } => self.answers.push((id, Ok(local))),
+            Answer::Closed { id, why } => self.answers.push((id, Err(why))),
+            Answer::Connected { .. } | Answer::Received { .. } | Answer::Written { .. } => {
+                panic!("no connection was asked for: {answer:?}")
+            }
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
-use gimlet_machine::{FourTuple, Instant, Machine, Rng, Transmit};
+use gimlet_machine::{FourTuple, Instant, Machine, Rng};
 
 use crate::agenda::{Agenda, Due};
 use crate::fault::Fault;
@@ -17,7 +17,9 @@ use crate::link::{Link, LinkConfig};
 use crate::nat::{Nat, NatConfig};
 use crate::net::{Gateway, NatId, Net};
 use crate::packet::Flight;
+use crate::sockets::Sockets;
 use crate::trace::{Counts, Observer, Trace, TraceHash};
+use drain::Outgoing;
 
 /// Events of machines that wait to be polled. Beyond it the oldest is dropped and counted.
 pub const EVENTS_MAX: usize = 1 << 20;
@@ -50,7 +52,7 @@ pub struct World<M: Machine<Path = FourTuple>> {
     trace: Trace,
     happenings: VecDeque<Happening<M::Event>>,
     /// Where a drained machine's packets wait until it is quiet; kept for its capacity.
-    outbox: Vec<(u32, Transmit<FourTuple>)>,
+    outbox: Vec<Outgoing>,
     /// How much has happened at this very moment.
     crowd: u64,
 }
@@ -214,7 +216,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
     pub fn direct_path_possible(&self, a: HostId, b: HostId) -> bool {
         let (a, b) = (&self.hosts[a.index()], &self.hosts[b.index()]);
         [false, true].into_iter().enumerate().any(|(family, is_ipv6)| {
-            let speaks = |host: &Host<M>| host.sockets.iter().any(|socket| socket.is_ipv6() == is_ipv6);
+            let speaks =
+                |host: &Host<M>| host.sockets.given().iter().any(|socket| socket.is_ipv6() == is_ipv6);
             speaks(a) && speaks(b) && self.net.direct_path_possible(a.realms[family], b.realms[family])
         })
     }
@@ -292,9 +295,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
 
     fn place(&mut self, config: HostConfig) -> HostId {
         let id = u32::try_from(self.hosts.len()).expect("fewer than 2^32 hosts");
-        let HostConfig { name, mut sockets, behind, uplink, downlink, segments_max } = config;
+        let HostConfig { name, sockets, behind, uplink, downlink, segments_max, opened_max } = config;
         assert!(!sockets.is_empty(), "host `{name}` needs a socket");
-        sockets.sort_unstable();
         let rng = self.rng.fork_nth("host", u64::from(id));
         self.hosts.push(Host {
             machine: None,
@@ -302,7 +304,7 @@ impl<M: Machine<Path = FourTuple>> World<M> {
             reaction: None,
             incarnation: 0,
             realms: self.net.attach(id, &sockets, behind),
-            sockets,
+            sockets: Sockets::new(rng.fork("sockets"), sockets, opened_max),
             uplink: Link::new(rng.fork("uplink"), uplink),
             downlink: Link::new(rng.fork("downlink"), downlink),
             deadline: None,

@@ -1,15 +1,18 @@
 //! Turning a machine's crank until it is quiet, and holding it to the laws.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 
 use gimlet_machine::{
-    Buf, Deadline, FourTuple, Input, Instant, Io, Machine, PUMP_ROUNDS_MAX, Transmit, Verdict, pump,
+    Answer, Buf, CloseReason, Deadline, FourTuple, Input, Instant, Io, Machine, PUMP_ROUNDS_MAX, Request,
+    Transmit, Verdict, pump,
 };
 
 use super::{EVENTS_MAX, Happening, World};
 use crate::agenda::Due;
 use crate::host::{Host, HostId, Reaction};
 use crate::packet::Flight;
+use crate::sockets::Sockets;
 
 /// Rounds of [`pump`] at one moment. A machine that is still not quiet breaks law 4.
 const PUMPS_MAX: usize = 16;
@@ -17,6 +20,15 @@ const PUMPS_MAX: usize = 16;
 /// Datagrams that a machine may send, and events it may have, between two touches. One that goes
 /// on is taken for a machine that would never stop.
 const BURST_MAX: usize = 1 << 17;
+
+/// What a machine wrote, and waits until it is quiet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outgoing {
+    slot: u32,
+    /// Decided when it was written: the socket may be closed a moment later.
+    source: Option<SocketAddr>,
+    transmit: Transmit<FourTuple>,
+}
 
 impl<M: Machine<Path = FourTuple>> World<M> {
     /// A packet has reached its host.
@@ -34,7 +46,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
             Verdict::Pass { path, range } => {
                 let passed = self.flight.take();
                 self.flight.packet_mut(passed).bytes.extend_from_slice(&bytes[range]);
-                self.launch(host, passed, Transmit { ecn, ..Transmit::new(path) });
+                let source = self.hosts[host.index()].sockets.source(path.local);
+                self.launch(host, passed, source, Transmit { ecn, ..Transmit::new(path) });
             }
         }
         self.flight.packet_mut(slot).bytes = bytes;
@@ -57,12 +70,13 @@ impl<M: Machine<Path = FourTuple>> World<M> {
     /// Drains the machine of `id` at this moment, timers included, sends what it wrote, and plans
     /// its next wake-up.
     pub(super) fn drain(&mut self, id: HostId) {
-        let Host { name, machine, reaction, segments_max, .. } = &mut self.hosts[id.index()];
+        let Host { name, machine, reaction, segments_max, sockets, .. } = &mut self.hosts[id.index()];
         let Some(machine) = machine else { return };
         let mut crank = Crank {
             host: id,
-            who: (name, self.seed),
+            who: (name, self.now, self.seed),
             segments_max: *segments_max,
+            sockets,
             reaction,
             flight: &mut self.flight,
             outbox: &mut self.outbox,
@@ -122,24 +136,25 @@ impl<M: Machine<Path = FourTuple>> World<M> {
 
     fn send_outbox(&mut self, id: HostId) {
         let mut outbox = std::mem::take(&mut self.outbox);
-        for (slot, transmit) in outbox.drain(..) {
-            self.launch_train(id, slot, transmit);
+        for outgoing in outbox.drain(..) {
+            self.launch_train(id, outgoing);
         }
         self.outbox = outbox;
     }
 
     /// Sends what a machine wrote: one datagram, or a train of equal ones.
-    fn launch_train(&mut self, id: HostId, slot: u32, transmit: Transmit<FourTuple>) {
+    fn launch_train(&mut self, id: HostId, outgoing: Outgoing) {
+        let Outgoing { slot, source, transmit } = outgoing;
         let length = self.flight.packet(slot).bytes.len();
         let segment = transmit.segment.map_or(length, usize::from);
         if segment == 0 || length <= segment {
-            return self.launch(id, slot, transmit);
+            return self.launch(id, slot, source, transmit);
         }
         let train = std::mem::take(&mut self.flight.packet_mut(slot).bytes);
         for car in train.chunks(segment) {
             let one = self.flight.take();
             self.flight.packet_mut(one).bytes.extend_from_slice(car);
-            self.launch(id, one, transmit);
+            self.launch(id, one, source, transmit);
         }
         self.flight.packet_mut(slot).bytes = train;
         self.flight.release(slot);
@@ -149,12 +164,13 @@ impl<M: Machine<Path = FourTuple>> World<M> {
 /// What [`pump`] needs to turn the crank of one machine.
 struct Crank<'w, M: Machine> {
     host: HostId,
-    /// Name and seed, for a panic.
-    who: (&'w str, u64),
+    /// Name, time and seed, for a panic.
+    who: (&'w str, Instant, u64),
     segments_max: usize,
+    sockets: &'w mut Sockets,
     reaction: &'w mut Option<Reaction<M>>,
     flight: &'w mut Flight,
-    outbox: &'w mut Vec<(u32, Transmit<M::Path>)>,
+    outbox: &'w mut Vec<Outgoing>,
     happenings: &'w mut VecDeque<Happening<M::Event>>,
     /// Events that were dropped for want of room.
     dropped: u64,
@@ -164,7 +180,7 @@ struct Crank<'w, M: Machine> {
     burst: usize,
 }
 
-impl<M: Machine> Io<M> for Crank<'_, M> {
+impl<M: Machine<Path = FourTuple>> Io<M> for Crank<'_, M> {
     fn buf(&mut self) -> Option<Buf<'_>> {
         if self.burst > BURST_MAX {
             return None;
@@ -176,17 +192,12 @@ impl<M: Machine> Io<M> for Crank<'_, M> {
     fn transmit(&mut self, transmit: Transmit<M::Path>) {
         self.burst += 1;
         let slot = self.slot.take().expect("a machine writes into the buffer it was lent");
-        self.outbox.push((slot, transmit));
+        let source = self.sockets.source(transmit.path.local);
+        self.outbox.push(Outgoing { slot, source, transmit });
     }
 
     fn event(&mut self, machine: &mut M, now: Instant, event: M::Event) {
-        self.burst += 1;
-        // `pump` polls events until there are none, so this is the only place that can stop it.
-        let (name, seed) = self.who;
-        assert!(
-            self.burst <= 2 * BURST_MAX,
-            "host `{name}` at {now} (seed {seed}) breaks law 4 (no livelock): it has events without end"
-        );
+        self.count("events");
         let event = match &mut self.reaction {
             Some(reaction) => reaction(machine, now, event),
             None => Some(event),
@@ -197,5 +208,32 @@ impl<M: Machine> Io<M> for Crank<'_, M> {
             self.dropped += 1;
         }
         self.happenings.push_back(Happening { at: now, host: self.host, event });
+    }
+
+    fn request(&mut self, request: Request) -> Option<Answer<'static>> {
+        self.count("requests");
+        match request {
+            Request::Bind { id, local } => {
+                assert!(!self.sockets.is_open(id), "host `{}` calls two sockets {id:?}", self.who.0);
+                Some(self.sockets.bind(id, local))
+            }
+            Request::Close { id } => {
+                self.sockets.close(id);
+                None
+            }
+            Request::Connect { .. } | Request::Write { .. } => request.refusal(CloseReason::Unsupported),
+        }
+    }
+}
+
+impl<M: Machine> Crank<'_, M> {
+    /// `pump` polls events and requests until there are none, so this is the only place that can stop it.
+    fn count(&mut self, what: &str) {
+        self.burst += 1;
+        let (name, now, seed) = self.who;
+        assert!(
+            self.burst <= 2 * BURST_MAX,
+            "host `{name}` at {now} (seed {seed}) breaks law 4 (no livelock): it has {what} without end"
+        );
     }
 }

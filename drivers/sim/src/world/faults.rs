@@ -47,9 +47,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
     fn move_host(&mut self, id: HostId, sockets: &[SocketAddr], behind: Option<NatId>) {
         let host = &mut self.hosts[id.index()];
         assert!(!sockets.is_empty(), "host `{}` needs a socket", host.name);
-        self.net.detach(id.0, &host.sockets, host.realms);
-        host.sockets = sockets.to_vec();
-        host.sockets.sort_unstable();
+        self.net.detach(id.0, host.sockets.given(), host.realms);
+        host.sockets.give(sockets.to_vec());
         host.realms = self.net.attach(id.0, sockets, behind);
     }
 
@@ -64,6 +63,7 @@ impl<M: Machine<Path = FourTuple>> World<M> {
     fn stop(&mut self, id: HostId) {
         let host = self.host_mut(id);
         (host.machine, host.deadline, host.planned) = (None, None, None);
+        host.sockets.reset();
     }
 
     pub(super) fn start(&mut self, id: HostId) {

@@ -23,12 +23,17 @@ enum Line {
 }
 
 impl<M: Machine<Path = FourTuple>> World<M> {
-    /// Sends the bytes in `slot`.
-    pub(super) fn launch(&mut self, id: HostId, slot: u32, transmit: Transmit<FourTuple>) {
+    /// Sends the bytes in `slot`. `source` is the socket that the path's local address names, if it does.
+    pub(super) fn launch(
+        &mut self,
+        id: HostId,
+        slot: u32,
+        source: Option<SocketAddr>,
+        transmit: Transmit<FourTuple>,
+    ) {
         let host = &self.hosts[id.index()];
         let FourTuple { local, remote } = transmit.path;
-        let source = host.source(local);
-        let is_loopback = host.listens(remote);
+        let is_loopback = host.sockets.listens(remote);
         let realm = host.realm(remote);
 
         let packet = self.flight.packet_mut(slot);
@@ -109,7 +114,7 @@ impl<M: Machine<Path = FourTuple>> World<M> {
         if owner.machine.is_none() {
             return self.lose(slot, DropReason::HostDown);
         }
-        if !owner.listens(destination) {
+        if !owner.sockets.listens(destination) {
             return self.lose(slot, DropReason::NoSocket);
         }
         self.record(slot, Step::Delivered { to: HostId(host) });

@@ -3,7 +3,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use gimlet_machine::{Buf, Deadline, Ecn, FourTuple, Input, Instant, Machine, Transmit, Verdict};
+use gimlet_machine::{
+    Buf, CloseReason, Deadline, Ecn, FourTuple, Input, Instant, Machine, Request, SocketId, Transmit, Verdict,
+};
 
 use super::*;
 use crate::toy::{Heard, PING, PONG, Toy};
@@ -562,6 +564,45 @@ fn a_deadline_at_the_end_of_time_never_comes() {
     world.add_host(HostConfig::new("patient", [at("198.51.100.1:1")]), Rogue::Patient);
     assert!(world.run_to_quiet(Instant::FAR));
     assert_eq!(world.now(), Instant::ZERO);
+}
+
+#[test]
+fn a_machine_opens_sockets_and_is_reached_at_them() {
+    let (mut world, [a, b], path) = pair(1);
+    let bind = |id, local| Request::Bind { id: SocketId(id), local };
+    world.touch(b, |toy, _| toy.ask(bind(1, SocketAddr::new(path.remote.ip(), 0))));
+    let answers = world.machine(b).unwrap().answers.clone();
+    let [(SocketId(1), Ok(opened))] = answers[..] else { panic!("{answers:?}") };
+    world.touch(a, |toy, _| toy.send(path.local, opened, PING));
+    world.run_to_quiet(Instant::FAR);
+    let (_, news) = world.poll_event_of(b).unwrap();
+    assert_eq!((news.path.local, heard(&mut world, a)), (opened, vec![PONG.to_vec()]));
+    // Requests come before datagrams: this one finds its socket closed.
+    world.touch(b, |toy, _| {
+        toy.ask(Request::Close { id: SocketId(1) });
+        toy.send(opened, path.local, b"too late");
+    });
+    world.touch(a, |toy, _| toy.send(path.local, opened, PING));
+    world.run_to_quiet(Instant::FAR);
+    assert_eq!((world.counts().not_our_address, world.counts().no_socket), (1, 1));
+}
+
+#[test]
+fn sockets_are_bounded_and_gone_with_their_machine() {
+    let mut world = World::new(1);
+    let local = at("198.51.100.1:1000");
+    let host = HostConfig { opened_max: 2, ..HostConfig::new("a", [local]) };
+    let host = world.add_host_with(host, |_| Toy::default());
+    let bind = |id| Request::Bind { id: SocketId(id), local: SocketAddr::new(local.ip(), 0) };
+    let answers = |world: &World<Toy>| {
+        let answers = &world.machine(host).unwrap().answers;
+        answers.iter().map(|(_, answer)| answer.map(|_| ())).collect::<Vec<_>>()
+    };
+    world.touch(host, |toy, _| (1..=3).for_each(|id| toy.ask(bind(id))));
+    assert_eq!(answers(&world), [Ok(()), Ok(()), Err(CloseReason::TooMany)]);
+    world.inject(&Fault::Restart(host));
+    world.touch(host, |toy, _| toy.ask(bind(1)));
+    assert_eq!(answers(&world), [Ok(())]);
 }
 
 /// Canaries: machines that break the laws, and must be caught at it.
