@@ -16,16 +16,19 @@ pub struct Checked<M> {
     quiet: Quiet,
 }
 
-/// Which polls have said "nothing" since the last touch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Quiet {
-    events: bool,
-    requests: bool,
-    transmits: bool,
+/// Which polls have said "nothing" since the last touch, in the order of [`Poll`].
+type Quiet = [bool; 3];
+
+/// What a machine is polled for.
+#[derive(Clone, Copy)]
+enum Poll {
+    Events,
+    Requests,
+    Transmits,
 }
 
 /// Nothing is left to poll. A machine that is not asked for its requests has none.
-const SILENT: Quiet = Quiet { events: true, requests: true, transmits: true };
+const SILENT: Quiet = [true; 3];
 
 impl<M: Machine> Checked<M> {
     /// Watches `machine` from here on.
@@ -116,12 +119,12 @@ impl<M: Machine> Machine for Checked<M> {
     }
 
     fn poll_event(&mut self) -> Option<M::Event> {
-        let was_quiet = self.quiet.events;
+        let was_quiet = self.quiet[Poll::Events as usize];
         let event = self.machine.poll_event();
         if event.is_some() {
             self.spoke("an event", was_quiet);
         } else {
-            self.quiet.events = true;
+            self.quiet[Poll::Events as usize] = true;
             self.fell_quiet();
         }
         event
@@ -130,12 +133,12 @@ impl<M: Machine> Machine for Checked<M> {
     fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<M::Path>> {
         self.advance(now);
         assert!(out.is_empty(), "the owner lends an empty buffer");
-        let was_quiet = self.quiet.transmits;
+        let was_quiet = self.quiet[Poll::Transmits as usize];
         let (room, segments_max) = (out.remaining(), out.segments_max());
         let transmit = self.machine.poll_transmit(now, out);
         let Some(transmit) = transmit else {
             assert!(out.is_empty(), "poll_transmit said None but wrote {} bytes", out.len());
-            self.quiet.transmits = true;
+            self.quiet[Poll::Transmits as usize] = true;
             self.fell_quiet();
             return None;
         };
@@ -154,12 +157,12 @@ impl<M: Machine> Machine for Checked<M> {
     }
 
     fn poll_request(&mut self) -> Option<Request> {
-        let was_quiet = self.quiet.requests;
+        let was_quiet = self.quiet[Poll::Requests as usize];
         let request = self.machine.poll_request();
         if request.is_some() {
             self.spoke("a request", was_quiet);
         } else {
-            self.quiet.requests = true;
+            self.quiet[Poll::Requests as usize] = true;
             self.fell_quiet();
         }
         request
