@@ -19,9 +19,9 @@ use gimlet_machine::{
 };
 use gimlet_stun::{AddressFamily, Framer, RC_DEFAULT, RM_DEFAULT, RTO_DEFAULT};
 
-use crate::credentials::LongTerm;
+use crate::credentials::{Challenge, LongTerm};
 use crate::error::{AllocateError, PeerError};
-use crate::event::ClientEvent;
+use crate::event::{ClientEvent, Failure};
 use crate::state::{AllocationState, AllocationStep};
 use crate::timer::Timer;
 use allocation::Allocation;
@@ -260,6 +260,22 @@ impl Client {
         self.flow.relay = relay;
         self.flow.framer = Framer::new();
         self.on_moved(now);
+    }
+
+    /// New credentials, and what the server would challenge us with: requests are signed with both from here
+    /// on, the first one included. An allocation stays, and is refreshed at once, so that a server which has
+    /// forgotten it is found out. An error: the challenge is none, and nothing has changed.
+    pub fn renew(
+        &mut self,
+        now: Instant,
+        credentials: LongTerm,
+        challenge: &Challenge,
+    ) -> Result<(), Failure> {
+        self.conversation.renew(credentials, challenge)?;
+        if self.allocation.state == AllocationState::Allocated {
+            self.refresh(now);
+        }
+        Ok(())
     }
 
     /// Where the allocation stands.

@@ -53,8 +53,8 @@ impl LongTerm {
         &self.username
     }
 
-    /// The password.
-    pub(crate) fn password(&self) -> &[u8] {
+    /// The password. Handle with care.
+    pub fn password(&self) -> &[u8] {
         &self.password
     }
 }
@@ -64,6 +64,18 @@ impl fmt::Debug for LongTerm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LongTerm({})", self.username.escape_ascii())
     }
+}
+
+/// What a server wants to hear besides name and signature. A client that learns it beforehand, from somebody
+/// it trusts, is not challenged first and saves a round trip ([`Client::renew`](crate::Client::renew)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// What the password belongs to.
+    pub realm: Vec<u8>,
+    /// The server's nonce for this client.
+    pub nonce: Vec<u8>,
+    /// The value of PASSWORD-ALGORITHMS; empty: the server offers none.
+    pub algorithms: Vec<u8>,
 }
 
 /// `base64(HMAC-SHA1(secret, username))`.

@@ -155,6 +155,9 @@ pub enum ServerEvent {
     OpenRelay {
         /// Names the socket from here on.
         id: RelayId,
+        /// Who asks, and on which of our addresses: a client that reached it can most likely reach another
+        /// port of it.
+        client: FourTuple,
         /// Bind it to an address of this family.
         family: AddressFamily,
         /// Clients must be told an even port (RFC 8656 §7.2, EVEN-PORT): a socket with an odd one is

@@ -18,7 +18,10 @@
 //!   the other. It keeps nothing for strangers: its nonces can be checked without being kept. From
 //!   client to peer, bytes pass in place; from peer to client they leave in trains.
 //! * [`LongTerm`] is a name and a password; [`LongTerm::until`] makes one of limited time, which a
-//!   server checks knowing only the secret.
+//!   server checks knowing only the secret. Renewed credentials belong to the same user.
+//! * [`Challenge`] is what a server says to strangers. An owner that has another way to its clients tells
+//!   them beforehand, and their first request is served ([`Server::challenge_on`], [`Client::renew`]).
+//! * **Two clients of one server** reach each other without a packet leaving it.
 //!
 //! # What it deliberately does not do
 //!
@@ -100,7 +103,7 @@ pub use client::{
     ClientCounters, EVENTS_MAX, Families, KEEPALIVE_DEFAULT, PERMISSION_LIFETIME, PERMISSION_REFRESH,
     PERMISSIONS_MAX, PERMISSIONS_PER_REQUEST_MAX, RECEIVED_MAX, REQUESTS_MAX, Transport, WRAP_MAX,
 };
-pub use credentials::{LongTerm, PASSWORD_MAX};
+pub use credentials::{Challenge, LongTerm, PASSWORD_MAX};
 pub use error::{AllocateError, PeerError, WrapError};
 pub use event::{Allocated, ClientEvent, Failure, ServerEvent};
 pub use server::{

@@ -4,6 +4,7 @@ mod allocation;
 mod answers;
 mod gate;
 mod grants;
+mod meter;
 mod outbox;
 mod policy;
 mod relaying;
@@ -17,12 +18,12 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use gimlet_machine::{
-    Arena, Buf, Deadline, FourTuple, Id, Input, Instant, Machine, Queue, Rng, SeededMap, Timers, Transmit,
-    Verdict,
+    Arena, Buf, Deadline, Ecn, FourTuple, Id, Input, Instant, Machine, Queue, Rng, SeededMap, Timers,
+    Transmit, Verdict,
 };
 use gimlet_stun::{AddressFamily, Class, Message, Method};
 
-use crate::credentials::LongTerm;
+use crate::credentials::{Challenge, LongTerm};
 use crate::event::ServerEvent;
 use crate::timer::Expiry;
 use allocation::{Allocation, Leg};
@@ -62,11 +63,14 @@ pub struct ServerLimits {
     pub channels_max: usize,
     /// The longest lifetime that is given; a request for more gets this.
     pub lifetime_max: Duration,
+    /// Bytes that one allocation relays in a second, both directions together; a second's worth may come at
+    /// once. Beyond: dropped, which slows senders down as a full line would. `u64::MAX`: no limit.
+    pub bytes_per_second_max: u64,
 }
 
 impl Default for ServerLimits {
     /// 1024 allocations, 16 for one user, 64 from one address (which a NAT may share), each with 64
-    /// permissions and 64 channels, for an hour at a time.
+    /// permissions and 64 channels, for an hour at a time, as fast as it comes.
     fn default() -> Self {
         Self {
             allocations_max: 1024,
@@ -75,6 +79,7 @@ impl Default for ServerLimits {
             permissions_max: 64,
             channels_max: 64,
             lifetime_max: Duration::from_secs(3600),
+            bytes_per_second_max: u64::MAX,
         }
     }
 }
@@ -129,8 +134,14 @@ gimlet_machine::counters! {
     pub struct ServerCounters {
         /// Datagrams relayed to peers.
         to_peers,
+        /// Bytes in them.
+        bytes_to_peers,
         /// Datagrams relayed to clients.
         to_clients,
+        /// Bytes in them.
+        bytes_to_clients,
+        /// Allocations that were made.
+        allocated,
         /// Neither STUN nor a client's ChannelData, or damaged; left to others.
         not_turn,
         /// STUN that is none of TURN's business, Binding first of all; left to others.
@@ -154,6 +165,8 @@ gimlet_machine::counters! {
         incomplete,
         /// Data to a peer that is never relayed to.
         denied_peer,
+        /// Datagrams beyond [`ServerLimits::bytes_per_second_max`].
+        over_rate,
         /// Requests repeated while their answer waits for the owner.
         repeated,
         /// Answers of the owner about sockets that nobody waits for.
@@ -183,6 +196,9 @@ pub struct Server {
     clients: SeededMap<FourTuple, AllocationId>,
     /// The allocation of each open socket.
     relays: SeededMap<SocketAddr, AllocationId>,
+    /// The same by the address that clients and peers know: what one client sends to another's is handed over
+    /// in place.
+    publics: SeededMap<SocketAddr, AllocationId>,
     timers: Timers<Expiry>,
     outbox: Outbox,
     events: Queue<ServerEvent>,
@@ -203,6 +219,7 @@ impl Server {
             gate: Gate::new(&mut rng, users),
             clients: SeededMap::new(&mut rng),
             relays: SeededMap::new(&mut rng),
+            publics: SeededMap::new(&mut rng),
             config,
             rng,
             allocations: Arena::new(),
@@ -217,7 +234,8 @@ impl Server {
     /// it; clients are told `public`, which differs behind a one-to-one NAT. A socket that nobody waits
     /// for, or not like this (another family, an odd port, an address that is taken), is to be closed.
     pub fn relay_opened(&mut self, now: Instant, id: RelayId, local: SocketAddr, public: SocketAddr) {
-        let taken = self.relays.contains(&local) || AddressFamily::of(public) != id.family;
+        let known = self.relays.contains(&local) || self.publics.contains(&public);
+        let taken = known || AddressFamily::of(public) != id.family;
         let allocation = self.allocations.get_mut(id.allocation);
         let odd = allocation.as_ref().is_some_and(|it| it.even && !public.port().is_multiple_of(2));
         let Some(leg) = allocation.filter(|_| !taken && !odd).and_then(|it| it.opening(id.family)) else {
@@ -226,6 +244,7 @@ impl Server {
         };
         *leg = Leg::Open { local, public };
         self.relays.insert(local, id.allocation);
+        self.publics.insert(public, id.allocation);
         self.on_leg_settled(now, id.allocation);
     }
 
@@ -238,6 +257,34 @@ impl Server {
         };
         *leg = Leg::Refused(gimlet_stun::error_code::INSUFFICIENT_CAPACITY);
         self.on_leg_settled(now, id.allocation);
+    }
+
+    /// The socket that was open is open no more: the allocation ends with it, and the client learns so from its
+    /// next request (RFC 8656 §3.2).
+    pub fn relay_closed(&mut self, id: RelayId) {
+        match self.allocations.get(id.allocation).map(|allocation| allocation.leg(id.family)) {
+            Some(Leg::Open { .. }) => self.close(id.allocation),
+            Some(Leg::Opening | Leg::Unwanted | Leg::Refused(_)) | None => self.counters.stale_relay += 1,
+        }
+    }
+
+    /// Ends every allocation. Whoever asks again gets another: an owner that is done offers no more input.
+    pub fn close_all(&mut self) {
+        let all: Vec<AllocationId> = self.allocations.iter().map(|(id, _)| id).collect();
+        for id in all {
+            self.close(id);
+        }
+    }
+
+    /// What a client on `path` would be challenged with at `now`, to be told to it beforehand. It is good for
+    /// [`NONCE_LIFETIME`], and no secret.
+    pub fn challenge_on(&self, now: Instant, path: FourTuple) -> Challenge {
+        self.gate.challenge(now, path)
+    }
+
+    /// Whether `local` is the address of a socket that was opened for a client.
+    pub fn is_relay(&self, local: SocketAddr) -> bool {
+        self.relays.contains(&local)
     }
 
     /// How many clients have an allocation, or are about to.
@@ -259,7 +306,7 @@ impl Server {
         self.config.unix_time_at_zero + now.since(Instant::ZERO)
     }
 
-    fn on_message(&mut self, now: Instant, path: FourTuple, bytes: &[u8]) -> Verdict<FourTuple> {
+    fn on_message(&mut self, now: Instant, path: FourTuple, ecn: Ecn, bytes: &[u8]) -> Verdict<FourTuple> {
         let Ok(message) = Message::parse(bytes) else {
             self.counters.not_turn += 1;
             return Verdict::NotMine;
@@ -270,7 +317,12 @@ impl Server {
                 self.on_request(now, path, &message);
                 Verdict::Consumed
             }
-            Class::Indication if message.method() == Method::SEND => self.on_send(now, path, bytes, &message),
+            Class::Indication if message.method() == Method::SEND => {
+                match self.on_send(now, path, bytes, &message) {
+                    Some((id, peer, range)) => self.relay(now, id, peer, (range, ecn), bytes),
+                    None => Verdict::Consumed,
+                }
+            }
             Class::Request | Class::Indication | Class::Success | Class::Error => {
                 self.counters.other_method += 1;
                 Verdict::NotMine
@@ -289,12 +341,15 @@ impl Machine for Server {
 
     fn handle_input(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
         if let Some(id) = self.relays.get(&input.path.local).copied() {
-            self.on_peer_data(now, id, &input);
+            self.on_peer_data(now, id, input.path.remote, input.ecn, input.bytes);
             return Verdict::Consumed;
         }
         match input.bytes.first() {
-            Some(0x40..=0x4f) => self.on_channel_data(now, input.path, input.bytes),
-            Some(_) | None => self.on_message(now, input.path, input.bytes),
+            Some(0x40..=0x4f) => match self.on_channel_data(now, input.path, input.bytes) {
+                Some((id, peer, range)) => self.relay(now, id, peer, (range, input.ecn), input.bytes),
+                None => Verdict::NotMine,
+            },
+            Some(_) | None => self.on_message(now, input.path, input.ecn, input.bytes),
         }
     }
 

@@ -10,7 +10,8 @@ use gimlet_machine::{Buf, FourTuple, Input, Instant, Machine, Path, Rng, Transmi
 use gimlet_stun::AddressFamily;
 use gimlet_testkit::Checked;
 use gimlet_turn::{
-    Client, ClientConfig, ClientEvent, Failure, Families, LongTerm, Server, ServerConfig, ServerEvent,
+    Challenge, Client, ClientConfig, ClientEvent, Failure, Families, LongTerm, Server, ServerConfig,
+    ServerEvent,
 };
 use proptest::prelude::*;
 
@@ -193,6 +194,85 @@ impl World {
         });
         world.run(secs(40));
         world
+    }
+}
+
+/// Credentials of limited time, and what the server would say to the client as the world sees it.
+fn told_beforehand(world: &mut World, expires: u64) -> (LongTerm, Challenge) {
+    let path = FourTuple::new(world.client.inner().relay().remote, world.outside);
+    let challenge = world.server.inner().challenge_on(world.now, path);
+    (LongTerm::until(b"secret", expires, "alice").unwrap(), challenge)
+}
+
+fn serving_by_secret(seed: u64) -> World {
+    let mut world = World::new(seed, 0);
+    let config = ServerConfig { secrets: vec![b"secret".to_vec()], ..ServerConfig::default() };
+    world.server = Checked::new(Server::new(Rng::from_u64(seed), config));
+    world
+}
+
+#[test]
+fn a_client_that_knows_the_challenge_has_its_address_after_one_round_trip() {
+    let mut world = serving_by_secret(1);
+    let (credentials, challenge) = told_beforehand(&mut world, 3_600);
+    world.command(|client, now| {
+        client.renew(now, credentials, &challenge).unwrap();
+        client.allocate(now, Families::V4).unwrap();
+    });
+    world.run(Instant::ZERO + 2 * DELAY);
+    assert_eq!(world.allocations(), 1);
+    assert_eq!(world.server.inner().counters().challenged, 0);
+}
+
+#[test]
+fn an_allocation_outlives_the_credentials_it_was_made_with() {
+    let mut world = serving_by_secret(2);
+    let (credentials, challenge) = told_beforehand(&mut world, 100);
+    world.command(|client, now| {
+        client.renew(now, credentials, &challenge).unwrap();
+        client.allocate(now, Families::V4).unwrap();
+    });
+    world.run(secs(60));
+    let (credentials, challenge) = told_beforehand(&mut world, 10_000);
+    // A request signed with the old name is under way.
+    world.command(|client, now| {
+        client.permit(now, address("203.0.113.9:0").ip()).unwrap();
+    });
+    world.drain();
+    world.command(|client, now| client.renew(now, credentials, &challenge).unwrap());
+    world.run(secs(1_000));
+    assert_eq!(world.allocations(), 1, "{:?}", world.told);
+    assert_eq!(world.count(|event| matches!(event, ClientEvent::PermissionInstalled { .. })), 1);
+    assert_eq!(world.count(|event| matches!(event, ClientEvent::Failed { .. } | ClientEvent::Expired)), 0);
+    assert_eq!(world.server.inner().counters().refused, 0);
+}
+
+#[test]
+fn a_server_that_has_forgotten_everything_is_found_out_by_the_next_credentials() {
+    let mut world = serving_by_secret(3);
+    let (credentials, challenge) = told_beforehand(&mut world, 10_000);
+    world.command(|client, now| {
+        client.renew(now, credentials, &challenge).unwrap();
+        client.allocate(now, Families::V4).unwrap();
+    });
+    world.run(secs(1));
+    world.server = serving_by_secret(4).server;
+    let (credentials, challenge) = told_beforehand(&mut world, 10_000);
+    world.command(|client, now| client.renew(now, credentials, &challenge).unwrap());
+    world.run(secs(1) + 4 * DELAY);
+    assert_eq!((world.allocations(), world.server.inner().allocations()), (2, 1));
+}
+
+#[test]
+fn a_challenge_that_is_none_changes_nothing() {
+    let mut world = serving_by_secret(5);
+    let (credentials, challenge) = told_beforehand(&mut world, 10_000);
+    let stripped = Challenge { algorithms: Vec::new(), ..challenge.clone() };
+    let long = Challenge { realm: vec![0; 800], ..challenge };
+    for (challenge, cause) in [(stripped, Failure::BidDown), (long, Failure::Incomplete)] {
+        let credentials = credentials.clone();
+        let renewed = world.command(|client, now| client.renew(now, credentials, &challenge));
+        assert_eq!(renewed, Err(cause));
     }
 }
 

@@ -37,8 +37,7 @@ impl<'a> Message<'a> {
 
     /// The algorithms of PASSWORD-ALGORITHMS that we know, most preferred first (§14.11).
     pub fn offered_algorithms(&self) -> impl Iterator<Item = PasswordAlgorithm> + use<'a> {
-        let mut reader = Reader::new(self.password_algorithms().unwrap_or_default());
-        core::iter::from_fn(move || read_algorithm(&mut reader)).filter_map(PasswordAlgorithm::from_number)
+        PasswordAlgorithm::offered_in(self.password_algorithms().unwrap_or_default())
     }
 
     /// PASSWORD-ALGORITHM (§14.12); `None` too if it names one that we do not know.
@@ -91,6 +90,15 @@ impl<'a> Message<'a> {
 /// The number of one entry: number, length of its parameters, parameters, padding. The reserved
 /// number 0 stands for an algorithm with parameters, because the two that we know have none
 /// (RFC 8489 §18.5).
+impl PasswordAlgorithm {
+    /// The algorithms that we know in the value of a PASSWORD-ALGORITHMS attribute, most preferred first
+    /// (§14.11).
+    pub fn offered_in(value: &[u8]) -> impl Iterator<Item = PasswordAlgorithm> {
+        let mut reader = Reader::new(value);
+        core::iter::from_fn(move || read_algorithm(&mut reader)).filter_map(PasswordAlgorithm::from_number)
+    }
+}
+
 fn read_algorithm(reader: &mut Reader<'_>) -> Option<u16> {
     let number = reader.u16()?;
     let parameters = usize::from(reader.u16()?);

@@ -6,7 +6,7 @@ use gimlet_stun::{
     IntegrityAlgorithm, Key, Message, MessageWriter, PasswordAlgorithm, TEXT_MAX, attribute, userhash,
 };
 
-use crate::credentials::LongTerm;
+use crate::credentials::{Challenge, LongTerm};
 use crate::event::Failure;
 use crate::nonce::Features;
 
@@ -18,12 +18,14 @@ pub const ALGORITHMS_MAX: usize = 64;
 #[derive(Clone, Debug)]
 pub(crate) struct Conversation {
     credentials: LongTerm,
-    challenge: Option<Challenge>,
+    challenge: Option<Known>,
+    /// What signed requests that are under way with the credentials before these.
+    former: Option<Known>,
 }
 
 /// What the server's last challenge said, and the key that follows from it.
 #[derive(Clone, Debug)]
-struct Challenge {
+struct Known {
     realm: Vec<u8>,
     nonce: Vec<u8>,
     /// PASSWORD-ALGORITHMS as it came: it is echoed byte for byte.
@@ -35,12 +37,22 @@ struct Challenge {
 
 impl Conversation {
     pub(crate) const fn new(credentials: LongTerm) -> Self {
-        Self { credentials, challenge: None }
+        Self { credentials, challenge: None, former: None }
     }
 
     /// Forgets the challenge: another server has another.
     pub(crate) fn forget(&mut self) {
         self.challenge = None;
+        self.former = None;
+    }
+
+    /// From here on these credentials. What is under way may still be answered to the ones before.
+    pub(crate) fn renew(&mut self, credentials: LongTerm, challenge: &Challenge) -> Result<(), Failure> {
+        let offered = Some(&challenge.algorithms[..]).filter(|offered| !offered.is_empty());
+        let known = Known::new(&credentials, &challenge.realm, &challenge.nonce, offered)?;
+        self.former = self.challenge.replace(known);
+        self.credentials = credentials;
+        Ok(())
     }
 
     /// Takes REALM and NONCE from a 401 or 438 (RFC 8489 §9.2.5). A 438 may leave out the realm.
@@ -49,28 +61,8 @@ impl Conversation {
         let (Some(realm), Some(nonce)) = (message.realm().or(known), message.nonce()) else {
             return Err(Failure::Incomplete);
         };
-        if realm.len() > TEXT_MAX || nonce.len() > TEXT_MAX {
-            return Err(Failure::Incomplete);
-        }
-        let features = Features::of(nonce);
-        let offered = message.password_algorithms();
-        if features.password_algorithms && offered.is_none() {
-            return Err(Failure::BidDown);
-        }
-        let algorithm = match offered {
-            None => PasswordAlgorithm::Md5,
-            Some(offered) if offered.len() > ALGORITHMS_MAX => return Err(Failure::NoAlgorithm),
-            Some(_) => message.offered_algorithms().max().ok_or(Failure::NoAlgorithm)?,
-        };
-        let key = Key::long_term(self.credentials.username(), realm, self.credentials.password(), algorithm);
-        self.challenge = Some(Challenge {
-            realm: realm.to_vec(),
-            nonce: nonce.to_vec(),
-            offered: offered.map(<[u8]>::to_vec),
-            algorithm,
-            anonymous: features.username_anonymity,
-            key,
-        });
+        let known = Known::new(&self.credentials, realm, nonce, message.password_algorithms())?;
+        self.challenge = Some(known);
         Ok(())
     }
 
@@ -98,14 +90,44 @@ impl Conversation {
     /// Whether `message` is signed as we sign: a weaker signature than agreed is none
     /// (RFC 8489 §9.2.5).
     pub(crate) fn is_authentic(&self, message: &Message<'_>) -> bool {
-        self.challenge.as_ref().is_some_and(|challenge| {
+        let mut known = self.challenge.iter().chain(&self.former);
+        known.any(|challenge| {
             message.integrity_algorithm() == Some(challenge.signature())
                 && message.verify(&challenge.key).is_ok()
         })
     }
 }
 
-impl Challenge {
+impl Known {
+    fn new(
+        credentials: &LongTerm,
+        realm: &[u8],
+        nonce: &[u8],
+        offered: Option<&[u8]>,
+    ) -> Result<Self, Failure> {
+        if realm.len() > TEXT_MAX || nonce.len() > TEXT_MAX {
+            return Err(Failure::Incomplete);
+        }
+        let features = Features::of(nonce);
+        if features.password_algorithms && offered.is_none() {
+            return Err(Failure::BidDown);
+        }
+        let algorithm = match offered {
+            None => PasswordAlgorithm::Md5,
+            Some(offered) if offered.len() > ALGORITHMS_MAX => return Err(Failure::NoAlgorithm),
+            Some(offered) => PasswordAlgorithm::offered_in(offered).max().ok_or(Failure::NoAlgorithm)?,
+        };
+        let key = Key::long_term(credentials.username(), realm, credentials.password(), algorithm);
+        Ok(Known {
+            realm: realm.to_vec(),
+            nonce: nonce.to_vec(),
+            offered: offered.map(<[u8]>::to_vec),
+            algorithm,
+            anonymous: features.username_anonymity,
+            key,
+        })
+    }
+
     /// RFC 8489 §9.2.4: who offers password algorithms gets SHA-256 signatures.
     const fn signature(&self) -> IntegrityAlgorithm {
         match self.offered {

@@ -81,7 +81,9 @@ impl Client {
 
     /// RFC 8656 §12.6.
     fn on_channel_data(&mut self, now: Instant, bytes: &[u8]) -> Heard {
-        let parsed = ChannelData::parse(bytes);
+        // No more than padding may follow (RFC 8656 §12.5): whatever is longer is something else.
+        let exact = |channel: &ChannelData<'_>| bytes.len() - channel.data.len() < CHANNEL_HEADER_LEN + 4;
+        let parsed = ChannelData::parse(bytes).filter(exact);
         let peer = parsed.and_then(|channel| self.peer_of(now, channel.number));
         let (Some(channel), Some(peer)) = (parsed, peer) else {
             // The server's host may speak QUIC on this flow, which begins with the same bits

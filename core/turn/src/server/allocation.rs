@@ -8,6 +8,7 @@ use gimlet_machine::{FourTuple, Instant};
 use gimlet_stun::{AddressFamily, TransactionId};
 
 use super::gate::Signer;
+use super::meter::Meter;
 use crate::client::{CHANNEL_LIFETIME, PERMISSION_LIFETIME};
 use crate::state::{ServedState, ServedStep};
 
@@ -29,8 +30,7 @@ pub(crate) struct Allocation {
     permissions: Vec<(IpAddr, Instant)>,
     /// Sorted by number.
     channels: Vec<Channel>,
-    /// Bytes to peers, and from peers.
-    pub(super) relayed: (u64, u64),
+    pub(super) meter: Meter,
 }
 
 /// One relayed address.
@@ -75,7 +75,7 @@ impl Allocation {
             even,
             permissions: Vec::new(),
             channels: Vec::new(),
-            relayed: (0, 0),
+            meter: Meter::new(Instant::ZERO, u64::MAX),
         }
     }
 

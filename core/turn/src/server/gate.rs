@@ -16,6 +16,7 @@ use gimlet_stun::{IntegrityAlgorithm, Key, Message, PasswordAlgorithm};
 use siphasher::sip::SipHasher24;
 
 use super::users::Users;
+use crate::credentials::Challenge;
 use crate::nonce::{COOKIE, Features};
 
 /// How long a nonce is good (RFC 8656 §5 advises an hour).
@@ -45,9 +46,18 @@ pub(super) const NONCE_LEN: usize = COOKIE.len() + 4 + (STAMP_LEN + TAG_LEN) / 3
 #[derive(Clone, Debug)]
 pub(crate) struct Signer {
     pub(crate) username: Vec<u8>,
+    /// Where in it the user's name begins: behind the time, if the name carries one.
+    user_at: usize,
     pub(crate) key: Key,
     pub(crate) password_algorithm: PasswordAlgorithm,
     pub(crate) integrity: IntegrityAlgorithm,
+}
+
+impl Signer {
+    /// Who it is: the same before and after credentials of limited time were renewed.
+    pub(super) fn user(&self) -> &[u8] {
+        &self.username[self.user_at..]
+    }
 }
 
 /// Why a request is not authentic (RFC 8489 §9.2.4).
@@ -91,6 +101,15 @@ impl Gate {
         front[COOKIE.len()..].copy_from_slice(self.features().text());
         BASE64URL.encode_mut(&binary, rest);
         nonce
+    }
+
+    /// What a client on `path` would be challenged with.
+    pub(super) fn challenge(&self, now: Instant, path: FourTuple) -> Challenge {
+        Challenge {
+            realm: self.realm().to_vec(),
+            nonce: self.nonce(now, path).to_vec(),
+            algorithms: OFFERED_BYTES.to_vec(),
+        }
     }
 
     fn features(&self) -> Features {
@@ -154,7 +173,8 @@ impl Gate {
             keys.find(|key| request.verify(key).is_ok())
         });
         let key = key.ok_or(Stranger::Unauthenticated)?;
-        Ok(Signer { username: user.to_vec(), key, password_algorithm, integrity })
+        let user_at = self.users.user_at(user);
+        Ok(Signer { username: user.to_vec(), user_at, key, password_algorithm, integrity })
     }
 
     /// Whether a stranger at `address` may hear something at `now`.

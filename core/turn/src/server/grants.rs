@@ -10,6 +10,7 @@ use gimlet_stun::{AddressFamily, Message, attribute, error_code};
 
 use super::allocation::{Allocation, Leg};
 use super::gate::Signer;
+use super::meter::Meter;
 use super::{AllocationId, EVENTS_EACH, OPEN_WAIT, RelayId, Server};
 use crate::event::ServerEvent;
 use crate::state::{ServedState, ServedStep};
@@ -58,14 +59,16 @@ impl Server {
         let lifetime = self.lifetime(request);
         let expires = now + OPEN_WAIT;
         let transaction = request.transaction_id();
-        let allocation = Allocation::new(path, signer.clone(), transaction, lifetime, expires, legs, even);
+        let mut allocation =
+            Allocation::new(path, signer.clone(), transaction, lifetime, expires, legs, even);
+        allocation.meter = Meter::new(now, self.config.limits.bytes_per_second_max);
         let id = self.allocations.insert(allocation);
         self.clients.insert(path, id);
         self.timers.set(Expiry(id), expires);
         for (family, leg) in [(AddressFamily::V4, legs.0), (AddressFamily::V6, legs.1)] {
             if leg == Leg::Opening {
                 let id = RelayId { allocation: id, family };
-                self.tell(ServerEvent::OpenRelay { id, family, even });
+                self.tell(ServerEvent::OpenRelay { id, client: path, family, even });
             }
         }
         Ok(())
@@ -105,7 +108,7 @@ impl Server {
         let ip = path.remote.ip().to_canonical();
         let (mut user, mut address) = (0, 0);
         for (_, other) in self.allocations.iter() {
-            user += usize::from(other.signer.username == signer.username);
+            user += usize::from(other.signer.user() == signer.user());
             address += usize::from(other.client.remote.ip().to_canonical() == ip);
         }
         if user >= limits.per_user_max || address >= limits.per_address_max {
@@ -140,6 +143,7 @@ impl Server {
             allocation.expires = now + allocation.lifetime;
             self.timers.set(Expiry(id), allocation.expires);
             let (client, username) = (allocation.client, allocation.signer.username.clone());
+            self.counters.allocated += 1;
             self.grant(id);
             self.tell(ServerEvent::Allocated { client, username });
         }
@@ -161,20 +165,21 @@ impl Server {
     }
 
     /// Ends an allocation, whatever its state.
-    fn close(&mut self, id: AllocationId) {
+    pub(super) fn close(&mut self, id: AllocationId) {
         self.timers.clear(Expiry(id));
         let Some(mut allocation) = self.allocations.remove(id) else { return };
         let was = allocation.state;
         let closed = allocation.step(ServedStep::Close);
         debug_assert!(closed, "what is closed is not in the table");
         self.clients.remove(&allocation.client);
-        for (family, local, _) in allocation.open_legs() {
+        for (family, local, public) in allocation.open_legs() {
             self.relays.remove(&local);
+            self.publics.remove(&public);
             self.tell(ServerEvent::CloseRelay { id: RelayId { allocation: id, family }, local });
         }
         if was == ServedState::Active {
-            let Allocation { client, relayed, signer, .. } = allocation;
-            self.tell(ServerEvent::Released { client, username: signer.username, relayed });
+            let Allocation { client, meter, signer, .. } = allocation;
+            self.tell(ServerEvent::Released { client, username: signer.username, relayed: meter.relayed });
         }
     }
 
@@ -257,7 +262,7 @@ impl Server {
             return Err(error_code::BAD_REQUEST);
         };
         self.check_peer(id, peer)?;
-        if !self.config.peers.admits(peer) {
+        if !self.publics.contains(&peer) && !self.config.peers.admits(peer) {
             return Err(error_code::FORBIDDEN);
         }
         let limits = self.config.limits;
@@ -282,17 +287,18 @@ impl Server {
         let found = id.and_then(|id| Some((id, self.allocations.get(id)?)));
         let found = found.filter(|(_, allocation)| allocation.state == ServedState::Active);
         let (id, allocation) = found.ok_or(error_code::ALLOCATION_MISMATCH)?;
-        let same = allocation.signer.username == signer.username;
+        let same = allocation.signer.user() == signer.user();
         if same { Ok(id) } else { Err(error_code::WRONG_CREDENTIALS) }
     }
 
-    /// Whether a peer may be named at all: 443 for the wrong family, 403 for the wrong place.
+    /// Whether a peer may be named at all: 443 for the wrong family, 403 for the wrong place. Where this
+    /// server relays itself, other clients may be peers, wherever that is.
     fn check_peer(&self, id: AllocationId, peer: SocketAddr) -> Granted {
-        let reachable = self.allocations.get(id).is_some_and(|it| it.local_for(peer).is_some());
-        if !reachable {
+        let Some(allocation) = self.allocations.get(id).filter(|it| it.local_for(peer).is_some()) else {
             return Err(error_code::PEER_ADDRESS_FAMILY_MISMATCH);
-        }
-        if self.config.peers.admits_ip(peer.ip()) { Ok(()) } else { Err(error_code::FORBIDDEN) }
+        };
+        let here = allocation.open_legs().any(|(_, _, public)| public.ip() == peer.ip());
+        if here || self.config.peers.admits_ip(peer.ip()) { Ok(()) } else { Err(error_code::FORBIDDEN) }
     }
 }
 

@@ -15,8 +15,9 @@ pub struct PeerPolicy {
     pub allow_loopback: bool,
     /// Relay to private, shared, unique-local and link-local addresses.
     pub allow_private: bool,
-    /// Sockets to which nothing is relayed: the server's own, and other services beside it. At most
-    /// [`DENIED_MAX`].
+    /// Sockets to which nothing is relayed: the server's own, and other services beside it; port 0 stands
+    /// for every port of the address. Addresses from which the server itself relays are exempt: another
+    /// client is behind each. At most [`DENIED_MAX`].
     pub denied: Vec<SocketAddr>,
 }
 
@@ -32,7 +33,9 @@ impl PeerPolicy {
     /// Whether datagrams go to `peer`.
     pub fn admits(&self, peer: SocketAddr) -> bool {
         let denied = &self.denied[..self.denied.len().min(DENIED_MAX)];
-        peer.port() != 0 && !denied.contains(&peer) && self.admits_ip(peer.ip())
+        let is_denied =
+            denied.iter().any(|it| it.ip() == peer.ip() && (it.port() == 0 || it.port() == peer.port()));
+        peer.port() != 0 && !is_denied && self.admits_ip(peer.ip())
     }
 
     fn admits_v4(&self, ip: Ipv4Addr) -> bool {
@@ -119,5 +122,9 @@ mod tests {
         assert!(!policy.admits("192.0.2.1:3478".parse().unwrap()));
         assert!(policy.admits("192.0.2.1:3479".parse().unwrap()));
         assert!(!policy.admits("192.0.2.1:0".parse().unwrap()));
+        let policy =
+            PeerPolicy { denied: alloc::vec!["192.0.2.1:0".parse().unwrap()], ..PeerPolicy::default() };
+        assert!(!policy.admits("192.0.2.1:3479".parse().unwrap()), "port 0 is every port");
+        assert!(policy.admits("192.0.2.2:3479".parse().unwrap()));
     }
 }

@@ -1,6 +1,7 @@
 //! The server alone, on a timeline.
 
 mod data;
+mod neighbours;
 mod requests;
 
 use alloc::vec;
@@ -230,7 +231,11 @@ fn a_hundred_thousand_datagrams_of_garbage_move_counters_only() {
 
 /// A bare server with one client that has `relay()`.
 fn bare() -> (Server, Guest) {
-    let mut server = Server::new(Rng::from_u64(7), config());
+    bare_with(config())
+}
+
+fn bare_with(config: ServerConfig) -> (Server, Guest) {
+    let mut server = Server::new(Rng::from_u64(7), config);
     let (mut storage, start) = (Vec::new(), Instant::ZERO);
     server.handle_input(start, Input::new(path(), &mut stranger(Method::ALLOCATE, 0)));
     server.poll_transmit(start, &mut Buf::new(&mut storage)).unwrap();

@@ -66,6 +66,13 @@ impl Users {
         self.named.contains_key(name) || expiry(name).is_some_and(|until| until > unix.as_secs())
     }
 
+    /// Where in `name` the user begins: names that carry a time change with it, and the user behind it stays.
+    pub(super) fn user_at(&self, name: &[u8]) -> usize {
+        let timed = !self.named.contains_key(name) && expiry(name).is_some();
+        let colon = if timed { name.iter().position(|byte| *byte == b':') } else { None };
+        colon.map(|at| at + 1).filter(|at| *at < name.len()).unwrap_or(0)
+    }
+
     /// Every key that `name` may have: one if it is a named user, otherwise one for each secret,
     /// while the name's time is not over.
     pub(super) fn keys<'u>(

@@ -10,9 +10,9 @@ fn a_user_gets_a_relayed_address_from_the_owners_socket() {
     play.hears(path(), &request);
     let mut id = None;
     play.tells(|event| {
-        let ServerEvent::OpenRelay { id: asked, family, even: false } = event else { return false };
+        let ServerEvent::OpenRelay { id: asked, client, family, even: false } = event else { return false };
         id = Some(*asked);
-        *family == AddressFamily::V4
+        *family == AddressFamily::V4 && *client == path()
     });
     play.hears(path(), &request).quiet();
     let (local, public) = ("10.0.0.9:50000".parse().unwrap(), relay());
