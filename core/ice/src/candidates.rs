@@ -96,6 +96,10 @@ impl Candidates {
         };
     }
 
+    pub(crate) fn reopen(&mut self) {
+        self.end = End::Open;
+    }
+
     pub(crate) fn is_local_ended(&self) -> bool {
         matches!(self.end, End::Local | End::Both)
     }

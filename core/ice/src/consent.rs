@@ -19,6 +19,23 @@ const PATIENCE_DEFAULT: Duration = Duration::from_millis(500);
 const RETURN_MIN: Duration = Duration::from_secs(5);
 const RETURN_MAX: Duration = Duration::from_secs(160);
 
+/// A path that was in use for so long before it died is not one that comes and goes.
+const STEADY: Duration = RETURN_MAX;
+
+/// The path in use that died last, and how long it is not gone back to although it works again: a path that
+/// comes and goes shall not take the data with it each time.
+#[derive(Clone, Copy, Debug)]
+struct Relapse {
+    pair: Option<Id<Pair>>,
+    /// How often it died soon after it was gone back to.
+    times: u8,
+    until: Instant,
+}
+
+impl Relapse {
+    const NONE: Self = Self { pair: None, times: 0, until: Instant::ZERO };
+}
+
 /// What is known about the path in use.
 #[derive(Debug)]
 pub(crate) struct Consent {
@@ -37,6 +54,7 @@ pub(crate) struct Consent {
     returns: u8,
     /// How many waits were drawn.
     drawn: u64,
+    relapse: Relapse,
 }
 
 impl Consent {
@@ -50,6 +68,7 @@ impl Consent {
             urged: false,
             returns: 0,
             drawn: 0,
+            relapse: Relapse::NONE,
         }
     }
 
@@ -58,7 +77,8 @@ impl Consent {
         if self.pair == pair {
             return false;
         }
-        *self = Self { pair, since: now, returns: self.returns, drawn: self.drawn, ..Self::new() };
+        let Self { returns, drawn, relapse, .. } = *self;
+        *self = Self { pair, since: now, returns, drawn, relapse, ..Self::new() };
         true
     }
 
@@ -129,6 +149,25 @@ impl Consent {
 
     pub(crate) fn on_return(&mut self) {
         self.returns = self.returns.saturating_add(1);
+    }
+
+    /// The pair in use died.
+    pub(crate) fn on_died(&mut self, now: Instant, pair: Id<Pair>) {
+        let steady = now.since(self.since) >= STEADY;
+        let again = self.relapse.pair == Some(pair) && !steady;
+        let times = if again { self.relapse.times.saturating_add(1) } else { 0 };
+        let wait = RETURN_MIN.saturating_mul(1 << times.min(8)).min(RETURN_MAX);
+        self.relapse = Relapse { pair: Some(pair), times, until: now + wait };
+    }
+
+    /// Whether `pair` died too lately to be gone back to.
+    pub(crate) fn is_shunned(&self, now: Instant, pair: Id<Pair>) -> bool {
+        self.relapse.pair == Some(pair) && now < self.relapse.until
+    }
+
+    /// The network is another one: what was learned about paths is void.
+    pub(crate) fn forgive(&mut self) {
+        self.relapse = Relapse::NONE;
     }
 
     /// Something changed: hope is fresh.

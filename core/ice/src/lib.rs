@@ -24,7 +24,7 @@
 //! well. An answer that is late is asked for again sooner if there is anywhere else to go; the second one that
 //! is late opens the search for other ways; after the third, data moves to whatever else works, and the peer
 //! is asked to follow. A path that was lost may come back, and is then found: by the peer's checks, or by ours,
-//! at growing intervals. A peer that roams is followed. [`Agent::network_changed`],
+//! at growing intervals. One that comes and goes is gone back to later each time. A peer that roams is followed. [`Agent::network_changed`],
 //! [`Agent::remove_local_candidate`] and [`Agent::report_silence`] say sooner what silence would say later.
 //! [`Agent::restart`] begins a new generation beside the path in use (RFC 8445 §9).
 //!

@@ -219,6 +219,38 @@ fn with_renomination_a_direct_path_that_failed_is_tried_again_more_and_more_rare
     assert_eq!(desk.inner().selected_path(), Some(relayed));
 }
 
+#[test]
+fn a_direct_path_that_comes_and_goes_is_gone_back_to_later_each_time() {
+    let (mut desk, relayed, late) = on_a_relay(renominating());
+    desk.answer(&late);
+    let path = direct(LOCAL, PEER);
+    assert_eq!(desk.inner().selected_path(), Some(path));
+    // From here on the direct path works for the first ten seconds of its use, and whenever it is not used.
+    let (mut used, mut since, mut stays) = (path, 0, Vec::new());
+    for ms in (0..900_000).step_by(20) {
+        for check in desk.take_checks() {
+            let works = used != path || ms - since < 10_000;
+            if check.path == relayed {
+                desk.answer_seeing(&check, addr("203.0.113.9:50000"));
+            } else if works {
+                desk.answer(&check);
+            }
+        }
+        desk.wait(20);
+        let uses = desk.inner().selected_path().expect("one of the two works");
+        if uses != used {
+            if used == relayed {
+                stays.push((ms - since) / 1_000);
+            }
+            (used, since) = (uses, ms);
+        }
+    }
+    let expected = [5, 15, 35, 75, 155];
+    let near = |(stay, expected): (&u64, &u64)| stay.abs_diff(*expected) <= 1;
+    assert!(stays.len() >= 5 && stays.iter().zip(&expected).all(near), "{stays:?}");
+    assert!(stays.len() <= 8, "it hardly moves in the end: {stays:?}");
+}
+
 fn agents(seed: u64, renomination: bool) -> [Agent; 2] {
     let rng = Rng::from_u64(seed);
     let agent = |role, name| {

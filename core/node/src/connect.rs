@@ -154,7 +154,8 @@ impl Node {
         // Not from the attempt's number: the peer chose that, and two peers must not share a password.
         let nth = self.rng.u64();
         let rng = self.rng.fork_nth("ice", nth);
-        let config = gimlet_ice::Config { role, ..gimlet_ice::Config::default() };
+        // Data leaves the relay as soon as a direct path works, if the peer follows: its description says so.
+        let config = gimlet_ice::Config { role, renomination: true, ..gimlet_ice::Config::default() };
         let mut agent = Agent::new(now, rng, config);
         for local in self.config.local_addresses.clone() {
             // More sockets than the agent's limit: the first ones are used.

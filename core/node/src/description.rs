@@ -43,6 +43,8 @@ pub(crate) struct Description {
     pub(crate) candidates: Vec<String>,
     /// No more candidates will follow (RFC 8838 §14).
     pub(crate) end_of_candidates: bool,
+    /// The sender follows renominations (`ice-options:renomination`).
+    pub(crate) renomination: bool,
 }
 
 /// Why a description was not believed.
@@ -116,6 +118,7 @@ mod tests {
             pwd: "0123456789012345678901".into(),
             candidates: vec![Candidate::host("192.0.2.1:5000".parse().unwrap()).to_string()],
             end_of_candidates: true,
+            renomination: true,
         }
     }
 

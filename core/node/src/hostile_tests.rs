@@ -88,6 +88,7 @@ pub(crate) fn offer(from: &Identity, to: PeerId, sequence: u64) -> Description {
         pwd: "apasswordofenoughlength".into(),
         candidates: vec!["candidate:1 1 udp 2130706431 203.0.113.9 9 typ host".into()],
         end_of_candidates: true,
+        renomination: true,
     }
 }
 

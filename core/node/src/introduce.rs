@@ -116,6 +116,7 @@ impl Node {
             pwd: credentials.pwd.clone(),
             candidates,
             end_of_candidates,
+            renomination: true,
         };
         let (to, via) = (ice.peer, ice.via);
         let description = description.seal(&self.config.identity);
@@ -311,6 +312,7 @@ impl Node {
     /// Gives the agent what the peer said; returns the number of candidates it could use.
     fn learn(&mut self, now: Instant, id: Id<Ice>, description: &Description) -> usize {
         let Some(ice) = self.children.ice.get_mut(id) else { return 0 };
+        ice.agent.set_renomination(description.renomination);
         if ice.agent.set_remote_credentials(now, description.credentials()).is_err() {
             self.counters.malformed_descriptions += 1;
             return 0;

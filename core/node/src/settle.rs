@@ -88,6 +88,7 @@ impl Node {
                     self.tell(Event::PathChanged { peer, path });
                 }
             }
+            QuicEvent::Silent { id, .. } => self.on_silence(now, id),
             QuicEvent::StreamOpened { id, .. } => self.accept_streams(now, id),
             QuicEvent::StreamsAvailable { id, .. } => {
                 if let Some(&peer) = self.connections.get(&id) {
@@ -115,6 +116,14 @@ impl Node {
                 }
             }
             QuicEvent::Drained { .. } | QuicEvent::DatagramsWritable { .. } => {}
+        }
+    }
+
+    /// Data brings nothing back: the agent asks whether the path still works before its consent is due.
+    fn on_silence(&mut self, now: Instant, connection: ConnectionId) {
+        let ours = |(_, ice): &(Id<Ice>, &mut Ice)| ice.connection == Some(connection);
+        if let Some((_, ice)) = self.children.ice.iter_mut().find(ours) {
+            ice.agent.report_silence(now);
         }
     }
 

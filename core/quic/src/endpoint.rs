@@ -26,6 +26,9 @@ mod streams;
 /// overflow the newest is dropped: whoever asked asks again.
 const RESPONSES_MAX: usize = 64;
 
+/// How many timers of a connection expire early when it is moved.
+const PROBE_TIMERS: usize = 2;
+
 gimlet_machine::counters! {
     /// What became of datagrams and attempts that nobody wanted.
     pub struct EndpointCounters {
@@ -82,6 +85,7 @@ pub struct Endpoint {
     addresses: Addresses,
     limits: Limits,
     mtu_max: usize,
+    idle_timeout: Duration,
     listening: bool,
     table: Table,
     lobby: Lobby,
@@ -102,6 +106,7 @@ impl Endpoint {
             addresses: Addresses::new(rng.fork("address").bytes()),
             limits: config.limits,
             mtu_max: usize::from(config.transport.mtu_max()),
+            idle_timeout: config.transport.idle_timeout,
             listening: false,
             table: Table::new(&mut rng.fork("table")),
             lobby: Lobby::new(config.limits.held_max),
@@ -167,6 +172,8 @@ impl Endpoint {
                 // What was lost with the old path is noticed a round trip after this is
                 // acknowledged, not when a backed-off timer expires.
                 link.connection.ping();
+                let idle = then + (session.heard + self.idle_timeout).since(now);
+                probe(&mut link.connection, then, idle);
             }
         }
         self.settle(now, id);
@@ -272,6 +279,19 @@ impl Endpoint {
     }
 }
 
+/// Lets quinn-proto's probe timeout (RFC 9002 §6.2) expire at once, if one is armed. What was in flight on the
+/// path that was left fills the congestion window, which holds back everything but a probe, and the timeout has
+/// been doubling since that path died. `idle` is when the connection would be given up: that timer is not touched.
+fn probe(connection: &mut quinn_proto::Connection, now: std::time::Instant, idle: std::time::Instant) {
+    // A delayed acknowledgement, or the pacer, may come before it.
+    for _ in 0..PROBE_TIMERS {
+        match connection.poll_timeout() {
+            Some(at) if at < idle => connection.handle_timeout(at.max(now)),
+            Some(_) | None => return,
+        }
+    }
+}
+
 impl Machine for Endpoint {
     type Path = Path;
     type Event = Event;
@@ -284,8 +304,14 @@ impl Machine for Endpoint {
         let then = self.engine.clock.advance(now);
         // Ends: settling arms deadlines later than `now` only.
         while let Some(id) = self.table.pop_due(now) {
-            if let Some(link) = self.table.get_mut(id).and_then(|session| session.link.as_mut()) {
+            if let Some(session) = self.table.get_mut(id)
+                && let Some(link) = session.link.as_mut()
+            {
+                let rtt = link.connection.rtt();
                 link.connection.handle_timeout(then);
+                let established = session.phase == Phase::Established;
+                let silent = session.silence.on_timeout(now, rtt).filter(|_| established);
+                self.events.extend(silent.map(|since| Event::Silent { id, since }));
             }
             self.settle(now, id);
         }
@@ -320,6 +346,7 @@ impl Machine for Endpoint {
                 continue;
             };
             let path = session.routes.path_to(transmit.destination);
+            session.silence.on_sent(now);
             // It goes to the end of the queue: everybody gets a turn.
             self.settle(now, id);
             if let Some(path) = path {

@@ -1,6 +1,7 @@
 //! What the owner learns.
 
 use std::fmt;
+use std::time::Duration;
 
 use gimlet_machine::{Bytes, Direction, Path, PeerId};
 use quinn_proto::{ConnectionError, TransportErrorCode};
@@ -42,6 +43,14 @@ pub enum Event {
         id: ConnectionId,
         /// Where its packets go from here on.
         path: Path,
+    },
+    /// What was sent wanted an answer, and a probe timeout (RFC 9002 §6.2) passed without any: the path may be
+    /// dead. Told once for each silence; data that arrives ends it.
+    Silent {
+        /// Which connection.
+        id: ConnectionId,
+        /// How long nothing has been heard since something was first sent.
+        since: Duration,
     },
     /// The peer opened streams; take them with `accept`.
     StreamOpened {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use gimlet_machine::{Instant, Path, PeerId};
 use quinn_proto::{Connection, ConnectionHandle};
 
+use crate::silence::Silence;
 use crate::state::Phase;
 use crate::tls::{Refusal, peer_of};
 
@@ -42,6 +43,9 @@ pub struct Session {
     pub(crate) queued: bool,
     /// Whether the owner has learned of it, and so must learn of its end.
     pub(crate) announced: bool,
+    pub(crate) silence: Silence,
+    /// The latest datagram for it arrived then.
+    pub(crate) heard: Instant,
 }
 
 /// quinn-proto's half.
@@ -62,6 +66,8 @@ impl Session {
             deadline: None,
             queued: false,
             announced: origin != Origin::Stranger,
+            silence: Silence::default(),
+            heard: Instant::ZERO,
         }
     }
 

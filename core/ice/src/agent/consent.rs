@@ -5,10 +5,10 @@ use gimlet_machine::{Id, Instant, Path};
 use super::Agent;
 use crate::checks::Check;
 use crate::consent::Consent;
-use crate::pair::{Pair, PairError};
+use crate::pair::{Lane, Pair, PairError};
 use crate::state::{Liveness, LivenessStep, PairState, PairStep, State, Step};
 use crate::timer::TimerKey;
-use crate::{CONSENT_TIMEOUT, Event, PAC_TIMEOUT};
+use crate::{CONSENT_TIMEOUT, Event, PAC_TIMEOUT, Role};
 
 impl Agent {
     /// The pair that data takes: the selected one, after a restart the one of before, else the best that
@@ -211,6 +211,7 @@ impl Agent {
                 self.step(Step::Lose);
             }
         } else if self.nominating.selected() == Some(id) {
+            self.checks.consent.on_died(now, id);
             self.replace_selected(now, id);
         } else if self.checklist.best_valid().is_none() && self.nominating.on_none_valid() {
             self.timers.clear(TimerKey::Keepalive);
@@ -250,24 +251,45 @@ impl Agent {
     }
 
     /// Whether something that does not work now may be worth another try later: after everything was
-    /// lost, or while a path of a better kind than the one in use may come back.
+    /// lost, or while data goes through a relay and a direct path may come back.
     fn wants_return(&self) -> bool {
         if self.config.lite || self.session.peer.is_none() {
             return false;
         }
         if let Some(selected) = self.nominating.selected().and_then(|id| self.checklist.get(id)) {
-            let better = |pair: &Pair| pair.is(PairState::Failed) && pair.lane() < selected.lane();
-            return self.config.renomination && self.checklist.iter().any(|(_, pair)| better(pair));
+            let relayed = self.config.renomination && selected.lane() == Lane::Relayed;
+            return relayed && self.checklist.iter().any(|(_, pair)| self.may_improve(pair));
         }
         let over = self.checklist.iter().all(|(_, pair)| pair.is(PairState::Failed));
         let lost = self.state == State::Checking && self.nominating.has_ever_chosen();
         lost && over && self.checklist.len() > 0
     }
 
+    /// Whether `pair` is direct, and either does not work or is valid and was not moved to.
+    fn may_improve(&self, pair: &Pair) -> bool {
+        let passed_over = pair.is(PairState::Succeeded) && self.role.role() == Role::Controlling;
+        pair.lane() < Lane::Relayed && (pair.is(PairState::Failed) || passed_over)
+    }
+
     pub(super) fn on_return(&mut self) {
         self.checks.consent.on_return();
-        let lane = self.nominating.selected().and_then(|id| self.checklist.get(id)).map(Pair::lane);
-        self.checklist.revive(|pair| lane.is_none_or(|lane| pair.lane() < lane));
+        if self.nominating.selected().is_none() {
+            self.checklist.revive(|_| true);
+            return;
+        }
+        let passed_over: alloc::vec::Vec<_> = self
+            .checklist
+            .iter()
+            .filter(|(_, pair)| pair.is(PairState::Succeeded) && self.may_improve(pair))
+            .map(|(id, _)| id)
+            .collect();
+        for id in passed_over {
+            if let Some(pair) = self.checklist.get_mut(id) {
+                pair.history.recheck = true;
+            }
+            self.checklist.trigger(id);
+        }
+        self.checklist.revive(|pair| pair.lane() < Lane::Relayed);
     }
 
     /// The owner has reason to doubt the path in use.
@@ -281,6 +303,7 @@ impl Agent {
     /// The network changed: what worked may not, what did not may.
     pub(super) fn on_network_changed(&mut self, now: Instant) {
         self.checks.consent.reset_returns();
+        self.checks.consent.forgive();
         self.timers.clear(TimerKey::Return);
         if self.checks.consent.pair().is_some() {
             self.checks.consent.step(LivenessStep::Alarm);

@@ -44,6 +44,21 @@ impl Agent {
         self.checklist.generation()
     }
 
+    /// More candidates may follow after all, of either side: networks change while a connection stands.
+    /// Until the ends are declared again the agent does not fail (RFC 8838 §8).
+    pub fn reopen_candidates(&mut self, now: Instant) {
+        if self.state != State::Closed {
+            self.candidates.reopen();
+            self.settle(now);
+        }
+    }
+
+    /// Whether both sides have agreed to renominate, where that was not known when the agent was made: tell it
+    /// before the peer's credentials ([`crate::Config::renomination`]).
+    pub fn set_renomination(&mut self, agreed: bool) {
+        self.config.renomination = agreed;
+    }
+
     /// The peer is lite (`ice-lite`, RFC 8839 §5.3): it only answers. A full agent then controls, whatever
     /// role it began with; two lite ones use the best pair unchecked (RFC 8445 §6.1.1, §8.2).
     pub fn set_remote_lite(&mut self, now: Instant) {

@@ -330,7 +330,7 @@ impl Agent {
                 // The peer will nominate; if it does not notice, our own requests will tell.
                 Role::Controlled => self.doubt(),
             }
-        } else if self.role.role() == Role::Controlling && self.is_worth_moving(id, selected) {
+        } else if self.role.role() == Role::Controlling && self.is_worth_moving(now, id, selected) {
             self.move_to(now, id);
         }
     }
@@ -347,9 +347,10 @@ impl Agent {
         learned && pair.history.late && same_base && since && pair.seen.heard >= selected.seen.heard
     }
 
-    fn is_worth_moving(&self, id: Id<Pair>, selected: Id<Pair>) -> bool {
+    fn is_worth_moving(&self, now: Instant, id: Id<Pair>, selected: Id<Pair>) -> bool {
         let pairs = self.checklist.get(id).zip(self.checklist.get(selected));
-        let Some((pair, selected)) = pairs.filter(|_| self.config.renomination) else { return false };
+        let may = self.config.renomination && !self.checks.consent.is_shunned(now, id);
+        let Some((pair, selected)) = pairs.filter(|_| may) else { return false };
         let faster = match (pair.history.rtt(), selected.history.rtt()) {
             (Some(new), Some(old)) => new + GAIN_MIN.max(old / 5) <= old,
             (Some(_) | None, None) | (None, Some(_)) => false,

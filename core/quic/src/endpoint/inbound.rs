@@ -112,7 +112,10 @@ impl Endpoint {
     }
 
     fn deliver(&mut self, seen: &Seen<'_>, id: ConnectionId, event: ConnectionEvent) {
-        let Some(link) = self.table.get_mut(id).and_then(|session| session.link.as_mut()) else { return };
+        let Some(session) = self.table.get_mut(id) else { return };
+        let Some(link) = session.link.as_mut() else { return };
+        session.silence.on_heard();
+        session.heard = seen.now;
         link.connection.handle_event(event);
         self.counters.undecryptable = self.engine.undecryptable.count();
         self.settle(seen.now, id);

@@ -27,6 +27,41 @@ fn a_transfer_survives_a_switch_of_paths_in_the_middle() {
 }
 
 #[test]
+fn silence_is_told_with_the_first_probe_timeout_and_a_move_ends_it_in_a_round_trip() {
+    for (seed, outage) in [(60, 200), (61, 2_000), (62, 9_000)] {
+        let mut world = World::new(seed);
+        let ids = world.connect();
+        let (mut died, mut moved, mut resumed) = (None, None, None);
+        world.transfer(ids, 1_000_000, |world, got| {
+            if got > 300_000 && died.is_none() {
+                died = Some((world.now, got));
+                world.owners.remove(&addr(B));
+            }
+            let Some((at, before)) = died else { return };
+            let silent = |event: &Event| matches!(event, Event::Silent { id, .. } if *id == ids.0);
+            if world.events[0].iter().any(silent) && moved.is_none() {
+                assert!(world.now.since(at) < Duration::from_millis(150), "{:?}", world.now.since(at));
+                // Nobody finds another path for a while.
+                moved = Some(at + Duration::from_millis(outage));
+            }
+            if moved.is_some_and(|at| world.now >= at) && resumed.is_none() {
+                world.on(0, |e, now| e.set_path(now, ids.0, path(A, B2), PathMtu::MayShrink));
+                world.on(1, |e, now| e.set_path(now, ids.1, path(B2, A), PathMtu::MayShrink));
+                resumed = Some((world.now, None, before));
+            }
+            if let Some((_, first @ None, before)) = &mut resumed
+                && got > *before + 3_000
+            {
+                *first = Some(world.now);
+            }
+        });
+        let Some((moved, Some(first), _)) = resumed else { panic!("never moved: {died:?} {moved:?}") };
+        // A probe there, its acknowledgement back, what was lost there again, and what was lost behind it.
+        assert!(first.since(moved) <= Duration::from_millis(60), "seed {seed}: {:?}", first.since(moved));
+    }
+}
+
+#[test]
 fn the_ends_may_switch_at_different_times() {
     let mut world = World::new(41);
     let ids = world.connect();
