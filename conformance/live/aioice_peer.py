@@ -20,6 +20,9 @@ def read_arguments():
     parser.add_argument("--controlling", action="store_true")
     parser.add_argument("--peer-is-lite", action="store_true")
     parser.add_argument("--stun", metavar="HOST:PORT")
+    parser.add_argument("--turn", metavar="HOST:PORT", help="alice's relay")
+    parser.add_argument("--turn-transport", choices=["udp", "tcp"], default="udp")
+    parser.add_argument("--relay-only", action="store_true")
     parser.add_argument("--patience", metavar="SECONDS", type=float, default=60)
     return parser.parse_args()
 
@@ -60,13 +63,24 @@ async def hear(connection, line, patience):
     return None
 
 
+def place(text):
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    return (host, int(port))
+
+
 async def main():
     arguments = read_arguments()
-    stun = None
-    if arguments.stun:
-        host, _, port = arguments.stun.rpartition(":")
-        stun = (host, int(port))
-    connection = aioice.Connection(ice_controlling=arguments.controlling, stun_server=stun)
+    connection = aioice.Connection(
+        ice_controlling=arguments.controlling,
+        stun_server=place(arguments.stun),
+        turn_server=place(arguments.turn),
+        turn_username="alice",
+        turn_password="secret",
+        turn_transport=arguments.turn_transport,
+        transport_policy=aioice.TransportPolicy.RELAY if arguments.relay_only else aioice.TransportPolicy.ALL,
+    )
     connection.remote_is_lite = arguments.peer_is_lite
     await connection.gather_candidates()
     say("ufrag", connection.local_username)

@@ -1,7 +1,7 @@
 //! Does our ICE agent agree with somebody else's? `gimlet ice-peer` meets aioice 0.13.0 in network
-//! namespaces: both roles, both conflicts of roles, NATs on both sides, ICE-lite, datagrams both ways.
+//! namespaces: both roles, both conflicts of roles, NATs on both sides, ICE-lite, relays, datagrams both ways.
 //!
-//! Needs what the lab needs, and Python with its `venv` and `pip`: aioice is installed from the package
+//! Needs what the lab needs, coturn, and Python with its `venv` and `pip`: aioice is installed from the package
 //! index into the target folder, once. Without these every test says so and passes, unless `GIMLET_LAB=1`
 //! says that they must be there.
 
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use agents::{Agent, Python, gimlet, introduce};
 use gimlet_conformance::lab::{Host, Lab, Nat, Process};
+use tempfile::TempDir;
 
 /// How long anything may take that takes no time.
 const SOON: Duration = Duration::from_secs(20);
@@ -121,6 +122,44 @@ fn behind_two_nats_they_meet_with_what_a_stun_server_told_them() {
     assert!(a.said().contains("typ srflx") && a.said().contains(&reflexive), "{}", a.said());
 }
 
+/// Nothing passes between the two: what our relayed candidate promises is kept by coturn.
+#[test]
+fn through_our_relay_they_meet_where_nothing_else_works() {
+    let Some((lab, python)) = scene(Nat::Symmetric, Nat::Symmetric) else { return };
+    let (_coturn, server) = relay(&lab);
+    let mut a =
+        ours(&lab.a, &["--controlling", "--turn", &server, "--turn-user", "alice", "--turn-pass", "secret"]);
+    let mut b = theirs(&lab.b, &python, &["--stun", &server]);
+    assert_meet(&mut a, &mut b);
+    assert!(a.said().contains("typ relay"), "{}", a.said());
+}
+
+#[test]
+fn two_relayed_candidates_and_nothing_else_will_do() {
+    let Some((lab, python)) = scene(Nat::Symmetric, Nat::Symmetric) else { return };
+    let (_coturn, server) = relay(&lab);
+    let user = ["--turn", &server, "--turn-user", "alice", "--turn-pass", "secret", "--relay-only"];
+    let mut a = ours(&lab.a, &user);
+    let mut b = theirs(&lab.b, &python, &["--controlling", "--turn", &server, "--relay-only"]);
+    assert_meet(&mut a, &mut b);
+    for said in [a.said(), b.said()] {
+        assert!(!said.contains("typ host") && !said.contains("typ srflx"), "{said}");
+    }
+}
+
+#[test]
+fn their_relay_over_udp_and_tcp_serves_us_too() {
+    for transport in ["udp", "tcp"] {
+        let Some((lab, python)) = scene(Nat::Symmetric, Nat::Symmetric) else { return };
+        let (_coturn, server) = relay(&lab);
+        // Their relay lets us through because we tell the address that we are seen at.
+        let mut a = ours(&lab.a, &["--controlling", "--stun", &server]);
+        let mut b = theirs(&lab.b, &python, &["--turn", &server, "--turn-transport", transport]);
+        assert_meet(&mut a, &mut b);
+        assert!(!a.said().contains("typ relay"), "{}", a.said());
+    }
+}
+
 /// The canary: where no check can pass, neither says that it is connected.
 #[test]
 fn with_wrong_passwords_they_do_not_meet() {
@@ -149,4 +188,18 @@ fn stun_server(lab: &Lab) -> (Process, String) {
     let mut serve = Process::start("serve", command);
     serve.event(SOON, "ready");
     (serve, address)
+}
+
+/// coturn on the public host, which knows alice.
+fn relay(lab: &Lab) -> ((Process, TempDir), String) {
+    let address = lab.public.socket(3478);
+    let mut command = lab.public.command("turnserver");
+    let folder = tempfile::tempdir().expect("a folder");
+    command.current_dir(folder.path()).args(["-n", "--no-tls", "--no-dtls", "--no-cli", "--simple-log"]);
+    command.args(["--lt-cred-mech", "--user=alice:secret", "--realm=gimlet.test", "--pidfile=pid"]);
+    command.args(["--userdb=users", "--log-file=stdout", &format!("--listening-port={}", address.port())]);
+    command.args([&format!("--listening-ip={}", address.ip()), &format!("--relay-ip={}", address.ip())]);
+    let mut coturn = Process::start("turnserver", command);
+    coturn.find(SOON, "that it listens", |line| line.contains("admin thread").then_some(()));
+    ((coturn, folder), address.to_string())
 }

@@ -73,7 +73,7 @@ impl std::fmt::Debug for RelayArgs {
 
 impl RelayArgs {
     /// Looks the server up.
-    async fn resolve(&self) -> Result<Vec<TurnServer>, Failure> {
+    pub(crate) async fn resolve(&self) -> Result<Vec<TurnServer>, Failure> {
         let (Some(name), Some(username), Some(password)) = (&self.turn, &self.turn_user, &self.turn_pass)
         else {
             return Ok(Vec::new());

@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use gimlet_ice::{Config, Role};
 use gimlet_machine::{Counters as _, Rng};
+use gimlet_node::TurnServer;
 use gimlet_tokio::{Handle, Plain};
+use gimlet_turn::LongTerm;
 use gimlet_udp::Clock;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use super::RelayArgs;
 use crate::cli::usage;
 use crate::failure::{Exit, Failure};
 use crate::ice::lines::{self, Line};
-use crate::ice::peer::{Meeting, Peer};
+use crate::ice::peer::{Meeting, Peer, Relay, Servers};
 use crate::interrupt::Interrupts;
 use crate::report::Report;
 use crate::sockets;
@@ -42,7 +45,8 @@ const FLUSH_LOOK: Duration = Duration::from_millis(5);
 #[command(after_help = "\
 Examples:
   gimlet ice-peer --controlling
-  gimlet ice-peer --bind 192.0.2.1 --stun stun.example.org:3478")]
+  gimlet ice-peer --bind 192.0.2.1 --stun stun.example.org:3478
+  gimlet ice-peer --turn turn.example.org:3478 --turn-user alice --turn-pass PASSWORD --relay-only")]
 pub(crate) struct Args {
     /// Nominate; the other side should not
     #[arg(long)]
@@ -61,27 +65,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     #[command(flatten)]
-    missing: Missing,
-}
-
-/// What interop programs are asked for, and this one refuses, with the reason.
-#[derive(clap::Args, Debug)]
-struct Missing {
-    /// A relay to offer; refused by this build
-    #[arg(long, value_name = "HOST:PORT")]
-    turn: Option<String>,
-    /// The relay's user
-    #[arg(long, value_name = "USER", requires = "turn")]
-    turn_user: Option<String>,
-    /// The user's password
-    #[arg(long, value_name = "PASSWORD", requires = "turn")]
-    turn_pass: Option<String>,
-    /// Offer nothing but the relay; refused by this build
-    #[arg(long)]
+    relay: RelayArgs,
+    /// Offer nothing but what the relay gives
+    #[arg(long, requires = "turn", conflicts_with_all = ["lite", "stun"])]
     relay_only: bool,
-    /// Guess the ports of hard NATs; refused by this build
-    #[arg(long)]
-    punch: bool,
 }
 
 #[derive(Serialize)]
@@ -92,12 +79,14 @@ struct Done {
 }
 
 pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
-    args.missing.refuse()?;
     let mut interrupts =
         Interrupts::listen().map_err(|error| Failure::local("listen for signals", &error))?;
-    let mut servers = Vec::new();
+    let mut servers = Servers { relay_only: args.relay_only, ..Servers::default() };
     for name in &args.stun {
-        servers.extend(resolve(name).await?);
+        servers.stun.extend(resolve(name).await?);
+    }
+    for server in args.relay.resolve().await? {
+        servers.turn.push(relay(&server)?);
     }
     let sockets = sockets::bind(&args.bind, &[])?;
     let ours: Vec<SocketAddr> = sockets.local_addresses().collect();
@@ -121,19 +110,12 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     Ok(())
 }
 
-impl Missing {
-    fn refuse(&self) -> Result<(), Failure> {
-        let (option, remedy) = if self.turn.is_some() {
-            ("--turn", "leave it out: relaying here comes with the wiring of relays into the agent")
-        } else if self.relay_only {
-            ("--relay-only", "leave it out: it takes --turn, which comes with the wiring of relays")
-        } else if self.punch {
-            ("--punch", "leave it out: the agent checks the addresses that it was told, and no guesses")
-        } else {
-            return Ok(());
-        };
-        Err(usage(&format!("{option} is not available in this build of ice-peer"), remedy))
-    }
+fn relay(server: &TurnServer) -> Result<Relay, Failure> {
+    let credentials = LongTerm::new(server.username.as_bytes(), server.password.as_bytes());
+    let credentials = credentials.ok_or_else(|| {
+        usage("the relay's user or password is empty or too long", "check --turn-user and --turn-pass")
+    })?;
+    Ok(Relay { address: server.address, credentials })
 }
 
 fn timed_out(seconds: u64) -> Failure {
@@ -162,6 +144,9 @@ async fn talk(peer: &Handle<Plain<Peer>>) -> Result<(), Failure> {
         }
     }
     flush(peer).await;
+    // The relay need not wait for our allocation to expire. If this is lost, it will.
+    peer.with(|peer, now| peer.0.release(now)).map_err(stopped)?;
+    tokio::time::sleep(FLUSH_LOOK).await;
     match peer.read(|peer| peer.0.meeting()).map_err(stopped)? {
         Meeting::Failed => Err(Failure::new(Exit::Unreachable, "no path to the other side works")),
         Meeting::Introducing | Meeting::Started | Meeting::Connected => Ok(()),
@@ -234,22 +219,5 @@ mod tests {
         let expected = ["192.0.2.1:0", "192.0.2.1:7", "[2001:db8::1]:0", "[2001:db8::1]:7"];
         assert_eq!(parsed, expected.map(|text| Ok(text.parse().unwrap())));
         assert!(parse_bind("localhost").is_err());
-    }
-
-    #[test]
-    fn what_this_build_lacks_is_refused_by_name() {
-        let none =
-            || Missing { turn: None, turn_user: None, turn_pass: None, relay_only: false, punch: false };
-        assert_eq!(none().refuse(), Ok(()));
-        let lacking = [
-            ("--turn", Missing { turn: Some("192.0.2.1:3478".to_owned()), ..none() }),
-            ("--relay-only", Missing { relay_only: true, ..none() }),
-            ("--punch", Missing { punch: true, ..none() }),
-        ];
-        for (option, missing) in lacking {
-            let failure = missing.refuse().unwrap_err();
-            assert_eq!(failure.exit, Exit::Usage);
-            assert!(failure.cause.starts_with(option) && failure.remedy.is_some(), "{failure}");
-        }
     }
 }

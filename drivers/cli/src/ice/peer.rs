@@ -1,10 +1,12 @@
 //! An ICE agent that gathers for itself and carries datagrams: `gimlet ice-peer` at the socket.
 //!
-//! Three things share the sockets: the agent's checks, a STUN client that asks servers for reflexive
-//! addresses, and the application's datagrams. What looks like STUN is the agent's, or else the
-//! client's; everything else is the application's, if it comes on a path of one of our pairs. Commands
-//! are lines ([`Peer::hear`]), and so is what the owner learns ([`Peer::take_lines`]).
+//! Four things share the sockets: the agent's checks, a STUN client that asks servers for reflexive
+//! addresses, clients of relays, and the application's datagrams. What a relay forwards is unwrapped
+//! first. Then, what looks like STUN is the client's, or else the agent's; everything else is the
+//! application's, if it comes on a path of one of our pairs. Commands are lines ([`Peer::hear`]), and so is
+//! what the owner learns ([`Peer::take_lines`]).
 
+mod relays;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +20,11 @@ use gimlet_machine::{
 };
 use gimlet_stun::{Client, ClientConfig, ClientEvent, RequestId, is_stun};
 
+use self::relays::{News, Relays};
 use super::lines::Line;
 use super::word::{candidate, credentials, datagram, hex};
+
+pub(crate) use self::relays::Relay;
 
 /// How a server is asked. RFC 8489 §6.2.1 listens for 39.5 s, and people do not wait that long for `end`:
 /// this sends at 0, 0.5, 1.5 and 3.5 s and gives up after 5.5 s.
@@ -46,6 +51,8 @@ gimlet_machine::counters! {
         lines_dropped,
         /// STUN that neither the agent nor the client knew.
         stun_not_mine,
+        /// Written for a relay that has no allocation, or does not let the peer through.
+        relay_unsent,
     }
 }
 
@@ -74,18 +81,34 @@ pub(crate) enum Meeting {
     Failed,
 }
 
+/// Whom a [`Peer`] asks for addresses.
+#[derive(Debug, Default)]
+pub(crate) struct Servers {
+    /// STUN servers, each asked from every socket of its family.
+    pub(crate) stun: Vec<SocketAddr>,
+    /// TURN servers, each asked from the first socket of its family.
+    pub(crate) turn: Vec<Relay>,
+    /// Offer nothing but what the relays give.
+    pub(crate) relay_only: bool,
+}
+
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Peer {
     agent: Agent,
     client: Client,
+    relays: Relays,
+    /// What relays tell us about our own addresses is not offered.
+    relay_only: bool,
     /// Which server was asked from where.
     asked: BTreeMap<RequestId, FourTuple>,
     introduction: Introduction,
     meeting: Meeting,
+    /// Whether we said `end`.
+    ended: bool,
     /// Whether `quit` was heard.
     over: bool,
-    outgoing: Queue<(FourTuple, Vec<u8>)>,
+    outgoing: Queue<(Path, Vec<u8>)>,
     lines: Queue<String>,
     /// Whether the owner was told that there are lines.
     spoke: bool,
@@ -93,8 +116,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// A peer with a host candidate for each of `sockets`, which asks each of `servers` from each socket of
-    /// its family.
+    /// A peer with a host candidate for each of `sockets`, which asks `servers` for more.
     ///
     /// # Errors
     ///
@@ -104,16 +126,19 @@ impl Peer {
         rng: &Rng,
         config: Config,
         sockets: &[SocketAddr],
-        servers: &[SocketAddr],
+        servers: &Servers,
     ) -> Result<Self, CandidateError> {
         let (rto, rc, rm) = PATIENCE;
         let asking = ClientConfig { rto, rc, rm, ..ClientConfig::default() };
         let mut peer = Self {
             agent: Agent::new(now, rng.fork("ice"), config),
             client: Client::new(rng.fork("stun"), asking),
+            relays: Relays::new(now, rng, sockets, &servers.turn),
+            relay_only: servers.relay_only,
             asked: BTreeMap::new(),
             introduction: Introduction::default(),
             meeting: Meeting::default(),
+            ended: false,
             over: false,
             outgoing: Queue::new(OUTGOING_MAX),
             lines: Queue::new(LINES_MAX),
@@ -123,10 +148,10 @@ impl Peer {
         let ours = peer.agent.local_credentials().clone();
         peer.say(format!("ufrag {}", ours.ufrag));
         peer.say(format!("pwd {}", ours.pwd));
-        for socket in sockets {
+        for socket in sockets.iter().filter(|_| !servers.relay_only) {
             peer.offer(now, Candidate::host(*socket))?;
         }
-        for server in servers {
+        for server in servers.stun.iter().filter(|_| !servers.relay_only) {
             for socket in sockets.iter().filter(|socket| socket.is_ipv4() == server.is_ipv4()) {
                 let path = FourTuple::new(*socket, *server);
                 match peer.client.binding(now, path) {
@@ -149,6 +174,11 @@ impl Peer {
             self.say(format!("error {what}"));
         }
         self.settle(now);
+    }
+
+    /// Gives back what relays hold for us.
+    pub(crate) fn release(&mut self, now: Instant) {
+        self.relays.release(now);
     }
 
     /// Every line that was not taken yet, oldest first.
@@ -183,8 +213,11 @@ impl Peer {
             ("ufrag", ufrag) => self.introduce(|introduction| introduction.ufrag = Some(ufrag.to_owned())),
             ("pwd", pwd) => self.introduce(|introduction| introduction.pwd = Some(pwd.to_owned())),
             ("cand", attribute) => {
-                let added = self.agent.add_remote_candidate(now, candidate(attribute)?);
-                added.map_err(|error| error.to_string())
+                let candidate = candidate(attribute)?;
+                let theirs = candidate.address.ip();
+                self.agent.add_remote_candidate(now, candidate).map_err(|error| error.to_string())?;
+                self.relays.permit(now, theirs);
+                Ok(())
             }
             ("end", "") => {
                 self.agent.end_of_remote_candidates(now);
@@ -233,7 +266,7 @@ impl Peer {
             return Err("an empty datagram is not sent".to_owned());
         }
         let path = match (self.meeting, self.agent.selected_path()) {
-            (Meeting::Connected, Some(Path::Direct(path))) => path,
+            (Meeting::Connected, Some(path)) => path,
             (Meeting::Introducing | Meeting::Started | Meeting::Connected | Meeting::Failed, _) => {
                 return Err("no path is selected: wait for `state connected`".to_owned());
             }
@@ -255,9 +288,10 @@ impl Peer {
         Ok(())
     }
 
-    /// Says `end` once no server is awaited any more.
+    /// Says `end`, once, when no server and no relay is awaited any more.
     fn consider_end(&mut self, now: Instant) {
-        if self.asked.is_empty() {
+        let awaited = !self.asked.is_empty() || self.relays.is_pending();
+        if !awaited && !std::mem::replace(&mut self.ended, true) {
             self.agent.end_of_local_candidates(now);
             self.say("end".to_owned());
         }
@@ -272,9 +306,28 @@ impl Peer {
         while let Some(event) = self.client.poll_event() {
             self.on_server(now, &event);
         }
-        while let Some(event) = self.agent.poll_event() {
-            self.on_agent(event);
+        while let Some(news) = self.relays.poll_news() {
+            self.on_relay(now, news);
         }
+        while let Some(event) = self.agent.poll_event() {
+            self.on_agent(now, event);
+        }
+    }
+
+    fn on_relay(&mut self, now: Instant, news: News) {
+        match news {
+            News::Candidates { relayed, reflexive } => {
+                for candidate in [Some(relayed), reflexive.filter(|_| !self.relay_only)].into_iter().flatten()
+                {
+                    // After `end`, when a relay that was lost gives another address, it is too late.
+                    if let Err(error) = self.offer(now, candidate) {
+                        self.say(format!("error a relay's address is not offered: {error}"));
+                    }
+                }
+            }
+            News::Failed(what) => self.say(format!("error {what}")),
+        }
+        self.consider_end(now);
     }
 
     fn on_server(&mut self, now: Instant, event: &ClientEvent) {
@@ -297,7 +350,10 @@ impl Peer {
         self.consider_end(now);
     }
 
-    fn on_agent(&mut self, event: Event) {
+    fn on_agent(&mut self, now: Instant, event: Event) {
+        if let Event::PathSelected { path: Path::Relayed { relay, peer } } = event {
+            self.relays.bind(now, relay, peer);
+        }
         match event {
             Event::PathSelected { .. } if self.meeting != Meeting::Connected => {
                 self.meeting = Meeting::Connected;
@@ -314,15 +370,15 @@ impl Peer {
             | Event::PathValid { .. }
             | Event::PathSuspect { .. }
             | Event::RoleChanged(_)
-            | Event::LocalPeerReflexive { .. }
-            | Event::RemotePeerReflexive { .. } => {}
+            | Event::LocalPeerReflexive { .. } => {}
+            Event::RemotePeerReflexive { address } => self.relays.permit(now, address.ip()),
         }
     }
 
     /// A datagram for the application. It may come before our own check is answered (RFC 8445 §12.2), but
     /// never from a stranger.
-    fn on_datagram(&mut self, path: FourTuple, bytes: &[u8]) {
-        if !self.agent.is_path_of_pair(&Path::Direct(path)) {
+    fn on_datagram(&mut self, path: Path, bytes: &[u8]) {
+        if !self.agent.is_path_of_pair(&path) {
             self.counters.strangers += 1;
         } else if self.lines.len() + LINES_RESERVED >= LINES_MAX {
             self.counters.received_dropped += 1;
@@ -332,28 +388,85 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// What came, out of a relay's wrapping.
+    fn on_unwrapped(&mut self, now: Instant, input: Input<'_, Path>) -> Verdict<FourTuple> {
+        let Input { path, ecn, bytes } = input;
+        if !is_stun(bytes) {
+            self.on_datagram(path, bytes);
+            return Verdict::Consumed;
+        }
+        let answers_us = match path {
+            Path::Direct(path) => self.client.handle_input(now, Input { path, ecn, bytes: &mut *bytes }),
+            Path::Relayed { .. } => Verdict::NotMine,
+        };
+        let is_ours = answers_us != Verdict::NotMine
+            || self.agent.handle_input(now, Input { path, ecn, bytes }) != Verdict::NotMine;
+        self.counters.stun_not_mine += u64::from(!is_ours);
+        if is_ours { Verdict::Consumed } else { Verdict::NotMine }
+    }
+
+    /// What was written for a path becomes what leaves on a socket.
+    fn put_on_wire(
+        &mut self,
+        now: Instant,
+        transmit: Transmit<Path>,
+        out: &mut Buf<'_>,
+    ) -> Option<Transmit<FourTuple>> {
+        let sent = self.relays.put_on_wire(now, transmit, out);
+        self.counters.relay_unsent += u64::from(sent.is_none());
+        sent
+    }
+
+    /// The agent's messages first: they are paced already.
+    fn write_next(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
+        if let Some(sent) = self.relays.poll_transmit(now, out) {
+            return Some(sent);
+        }
+        while let Some(written) = self.agent.poll_transmit(now, &mut self.relays.leave_room(out)) {
+            if let Some(sent) = self.put_on_wire(now, written, out) {
+                return Some(sent);
+            }
+        }
+        if let Some(sent) = self.client.poll_transmit(now, out) {
+            return Some(sent);
+        }
+        while let Some((path, bytes)) = self.outgoing.pop() {
+            let fits = out.put(&bytes);
+            debug_assert!(fits, "a datagram fits an empty buffer");
+            if let Some(sent) = self.put_on_wire(now, Transmit::new(path), out) {
+                return Some(sent);
+            }
+        }
+        None
+    }
+}
+
 impl Machine for Peer {
     type Path = FourTuple;
     type Event = Spoke;
 
     fn handle_input(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
         let Input { path, ecn, bytes } = input;
-        if !is_stun(bytes) {
-            self.on_datagram(path, bytes);
-            return Verdict::Consumed;
-        }
-        let mut verdict = self.client.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
-        if verdict == Verdict::NotMine {
-            let answer = self.agent.handle_input(now, Input { path: Path::Direct(path), ecn, bytes });
-            verdict = if answer == Verdict::NotMine { Verdict::NotMine } else { Verdict::Consumed };
-        }
-        self.counters.stun_not_mine += u64::from(verdict == Verdict::NotMine);
+        let unwrapped = self.relays.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
+        let verdict = match unwrapped {
+            Verdict::Consumed => Verdict::Consumed,
+            Verdict::NotMine => self.on_unwrapped(now, Input { path: Path::Direct(path), ecn, bytes }),
+            Verdict::Pass { path, range } => {
+                // Ours in any case: the relay's header told.
+                if let Some(bytes) = bytes.get_mut(range) {
+                    self.on_unwrapped(now, Input { path, ecn, bytes });
+                }
+                Verdict::Consumed
+            }
+        };
         self.settle(now);
         verdict
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.client.handle_timeout(now);
+        self.relays.handle_timeout(now);
         self.agent.handle_timeout(now);
         self.settle(now);
     }
@@ -364,25 +477,14 @@ impl Machine for Peer {
         has_news.then_some(Spoke)
     }
 
-    /// The agent's messages first: they are paced already.
     fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let sent = self.agent.poll_transmit(now, out);
-        let sent = sent.map(|Transmit { path, ecn, segment }| {
-            debug_assert!(path.is_direct(), "there are no relays here");
-            Transmit { path: path.on_wire(), ecn, segment }
-        });
-        let sent = sent.or_else(|| self.client.poll_transmit(now, out));
+        let sent = self.write_next(now, out);
         self.settle(now);
-        if sent.is_some() {
-            return sent;
-        }
-        let (path, bytes) = self.outgoing.pop()?;
-        let fits = out.put(&bytes);
-        debug_assert!(fits, "a datagram fits an empty buffer");
-        Some(Transmit::new(path))
+        sent
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        Deadline::earliest([self.agent.poll_timeout(), self.client.poll_timeout()])
+        let ours = [self.agent.poll_timeout(), self.client.poll_timeout(), self.relays.poll_timeout()];
+        Deadline::earliest(ours)
     }
 }

@@ -1,5 +1,8 @@
+use std::collections::VecDeque;
+
 use gimlet_ice::Role;
 use gimlet_stun::{Server, ServerConfig};
+use gimlet_turn::LongTerm;
 
 use super::*;
 
@@ -12,7 +15,8 @@ fn hear(peer: &mut Peer, now: Instant, line: &str) {
 }
 
 fn peer(seed: u64, role: Role, socket: &str, servers: &[&str]) -> Peer {
-    let servers: Vec<SocketAddr> = servers.iter().map(|server| address(server)).collect();
+    let servers =
+        Servers { stun: servers.iter().map(|server| address(server)).collect(), ..Servers::default() };
     let config = Config { role, ..Config::default() };
     Peer::new(Instant::ZERO, &Rng::from_u64(seed), config, &[address(socket)], &servers).unwrap()
 }
@@ -219,7 +223,7 @@ fn a_datagram_more_than_may_wait_is_refused() {
 fn a_lite_peer_is_found_by_one_that_was_told_so() {
     let config = Config { role: Role::Controlled, lite: true, ..Config::default() };
     let lite = &[address("192.0.2.2:2000")];
-    let mut lite = Peer::new(Instant::ZERO, &Rng::from_u64(2), config, lite, &[]).unwrap();
+    let mut lite = Peer::new(Instant::ZERO, &Rng::from_u64(2), config, lite, &Servers::default()).unwrap();
     let mut full = peer(1, Role::Controlling, "192.0.2.1:1000", &[]);
     hear(&mut full, Instant::ZERO, "ice-lite");
     let (of_full, of_lite) = (full.take_lines(), lite.take_lines());
@@ -235,4 +239,115 @@ fn a_lite_peer_is_found_by_one_that_was_told_so() {
         (full.take_lines(), lite.take_lines()),
         (connected.map(Into::into).into(), connected.map(Into::into).into())
     );
+}
+
+/// A relay at 198.51.100.1:3478 that knows alice, and everything that is sent to it or to what it gave.
+struct TurnServer(gimlet_turn::Server);
+
+impl TurnServer {
+    const ADDRESS: &str = "198.51.100.1:3478";
+    const RELAYED: &str = "198.51.100.1:50000";
+
+    fn alice() -> Relay {
+        let credentials = LongTerm::new(b"alice", b"her password").unwrap();
+        Relay { address: address(Self::ADDRESS), credentials }
+    }
+
+    fn new() -> Self {
+        let config = gimlet_turn::ServerConfig {
+            users: vec![Self::alice().credentials],
+            ..gimlet_turn::ServerConfig::default()
+        };
+        Self(gimlet_turn::Server::new(Rng::from_u64(9), config))
+    }
+
+    /// Takes what was sent to it; returns what leaves, to whom.
+    fn take(&mut self, now: Instant, sent: FourTuple, bytes: &mut [u8]) -> Vec<(FourTuple, Vec<u8>)> {
+        let mut out = Vec::new();
+        if let Verdict::Pass { path, range } = self.0.handle_input(now, Input::new(sent.flipped(), bytes)) {
+            out.push((path, bytes[range].to_vec()));
+        }
+        while let Some(event) = self.0.poll_event() {
+            if let gimlet_turn::ServerEvent::OpenRelay { id, .. } = event {
+                self.0.relay_opened(now, id, address(Self::RELAYED), address(Self::RELAYED));
+            }
+        }
+        let mut storage = Vec::new();
+        while let Some(transmit) = self.0.poll_transmit(now, &mut Buf::new(&mut storage)) {
+            out.push((transmit.path, storage.clone()));
+        }
+        out
+    }
+}
+
+/// Lets `a`, which has a relay, and `b` live through `time`; nothing passes between them but through the relay.
+fn live_beside(a: &mut Peer, b: &mut Peer, relay: &mut TurnServer, from: Instant, time: Duration) -> Instant {
+    let (of_a, of_b) = (address("10.0.0.1:1000"), address("192.0.2.2:2000"));
+    let mut now = from;
+    while now < from + time {
+        now += Duration::from_millis(1);
+        let mut flying: VecDeque<_> = drain(a, now).into_iter().chain(drain(b, now)).collect();
+        while let Some((path, mut bytes)) = flying.pop_front() {
+            if path.remote.ip() == address(TurnServer::ADDRESS).ip() {
+                flying.extend(relay.take(now, path, &mut bytes));
+            } else if path.local.ip() == address(TurnServer::ADDRESS).ip() {
+                let to = if path.remote == of_a { &mut *a } else { &mut *b };
+                assert!(path.remote == of_a || path.remote == of_b, "{path}");
+                to.handle_input(now, Input::new(path.flipped(), &mut bytes));
+            }
+        }
+    }
+    now
+}
+
+#[test]
+fn through_a_relay_alone_they_meet_and_carry_datagrams_both_ways() {
+    let servers = Servers { turn: vec![TurnServer::alice()], relay_only: true, ..Servers::default() };
+    let config = Config { role: Role::Controlling, ..Config::default() };
+    let ours = [address("10.0.0.1:1000")];
+    let mut a = Peer::new(Instant::ZERO, &Rng::from_u64(1), config, &ours, &servers).unwrap();
+    let mut b = peer(2, Role::Controlled, "192.0.2.2:2000", &[]);
+    let mut relay = TurnServer::new();
+    assert!(!a.take_lines().contains(&"end".to_owned()), "the relay's answer is awaited");
+
+    let now = live_beside(&mut a, &mut b, &mut relay, Instant::ZERO, Duration::from_millis(10));
+    let of_a = a.take_lines();
+    assert_eq!(of_a.len(), 2, "one candidate and the end: {of_a:?}");
+    assert!(of_a[0].contains(" 198.51.100.1 50000 typ relay "), "{of_a:?}");
+    let credentials = a.agent.local_credentials().clone();
+    hear(&mut b, now, &format!("ufrag {}", credentials.ufrag));
+    hear(&mut b, now, &format!("pwd {}", credentials.pwd));
+    let of_b = b.take_lines();
+    of_a.iter().for_each(|line| hear(&mut b, now, line));
+    of_b.iter().for_each(|line| hear(&mut a, now, line));
+    hear(&mut a, now, "start");
+    hear(&mut b, now, "start");
+    let now = live_beside(&mut a, &mut b, &mut relay, now, Duration::from_millis(200));
+    assert_eq!(
+        (a.take_lines(), b.take_lines()),
+        (vec!["state connected".into()], vec!["state connected".into()])
+    );
+
+    hear(&mut a, now, "send c0ffee");
+    hear(&mut b, now, "send 80");
+    let now = live_beside(&mut a, &mut b, &mut relay, now, Duration::from_millis(5));
+    assert_eq!((a.take_lines(), b.take_lines()), (vec!["recv 80".into()], vec!["recv c0ffee".into()]));
+    assert_eq!(relay.0.allocations(), 1);
+    a.release(now);
+    live_beside(&mut a, &mut b, &mut relay, now, Duration::from_millis(5));
+    assert_eq!(relay.0.allocations(), 0, "what was lent is given back");
+}
+
+#[test]
+fn a_relay_that_does_not_know_us_is_said_and_the_end_follows() {
+    let credentials = LongTerm::new(b"alice", b"a guess").unwrap();
+    let turn = vec![Relay { credentials, ..TurnServer::alice() }];
+    let servers = Servers { turn, ..Servers::default() };
+    let ours = [address("10.0.0.1:1000")];
+    let mut a = Peer::new(Instant::ZERO, &Rng::from_u64(1), Config::default(), &ours, &servers).unwrap();
+    let mut b = peer(2, Role::Controlled, "192.0.2.2:2000", &[]);
+    live_beside(&mut a, &mut b, &mut TurnServer::new(), Instant::ZERO, Duration::from_millis(10));
+    let lines = a.take_lines();
+    assert!(lines[3].starts_with("error 198.51.100.1:3478: the relay does not know"), "{lines:?}");
+    assert_eq!(lines[4], "end");
 }
