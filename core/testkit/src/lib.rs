@@ -7,6 +7,9 @@
 //!   this. Anything said and not expected fails the test.
 //! * [`Shuttle`] carries datagrams between two machines with a delay and a judge that may drop,
 //!   and jumps a virtual clock from one deadline to the next.
+//! * [`Barrage`] sends what somebody can send who knows no secret, and asserts that nothing but counters
+//!   moves.
+//! * [`edges`] prints a state graph, and [`matches_committed`] compares it with the committed one.
 //! * [`marked`] runs a test body and fails unless a line marked with [`gimlet_machine::mark!`] was
 //!   reached: it ties a branch to the test that exists because of it.
 //!
@@ -46,12 +49,16 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod barrage;
 mod checked;
+mod graph;
 mod marks;
 mod script;
 mod shuttle;
 
+pub use barrage::{Barrage, Echo, snapshot};
 pub use checked::Checked;
+pub use graph::{edges, matches_committed};
 pub use marks::{hit, marked};
 pub use script::Script;
 pub use shuttle::{Packet, Shuttle};

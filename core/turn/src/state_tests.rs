@@ -1,35 +1,8 @@
 use super::*;
-use alloc::string::String;
-use core::fmt::{Debug, Write};
+use gimlet_testkit::{edges, matches_committed};
 
-extern crate std;
-
-/// One line per legal edge, in the order of the declarations.
-fn table<S: Copy + Debug, T: Copy + Debug>(
-    states: &[S],
-    steps: &[T],
-    after: impl Fn(S, T) -> Option<S>,
-) -> String {
-    let mut text = String::new();
-    for state in states {
-        for step in steps {
-            if let Some(next) = after(*state, *step) {
-                writeln!(text, "{state:?} --{step:?}--> {next:?}").unwrap();
-            }
-        }
-    }
-    text
-}
-
-/// Compares with the committed table; `UPDATE=1` rewrites it.
-#[allow(clippy::disallowed_methods, reason = "a developer asks for the table to be rewritten")]
 fn matches_snapshot(name: &str, actual: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("snapshots").join(name);
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, actual).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(actual, expected, "{name} changed: look at the edges, then run with UPDATE=1");
+    matches_committed(env!("CARGO_MANIFEST_DIR"), name, actual);
 }
 
 const ALLOCATION_STEPS: [AllocationStep; 11] = [
@@ -48,27 +21,27 @@ const ALLOCATION_STEPS: [AllocationStep; 11] = [
 
 #[test]
 fn the_allocation_graph_is_the_committed_one() {
-    let actual = table(&AllocationState::ALL, &ALLOCATION_STEPS, AllocationState::after);
+    let actual = edges(&AllocationState::ALL, &ALLOCATION_STEPS, AllocationState::after);
     matches_snapshot("allocation.txt", &actual);
 }
 
 #[test]
 fn the_permission_graph_is_the_committed_one() {
     let steps = [PermissionStep::Ask, PermissionStep::Grant, PermissionStep::Reset];
-    matches_snapshot("permission.txt", &table(&PermissionState::ALL, &steps, PermissionState::after));
+    matches_snapshot("permission.txt", &edges(&PermissionState::ALL, &steps, PermissionState::after));
 }
 
 #[test]
 fn the_channel_graph_is_the_committed_one() {
     let steps =
         [ChannelStep::Want, ChannelStep::Ask, ChannelStep::Grant, ChannelStep::Release, ChannelStep::Reset];
-    matches_snapshot("channel.txt", &table(&ChannelState::ALL, &steps, ChannelState::after));
+    matches_snapshot("channel.txt", &edges(&ChannelState::ALL, &steps, ChannelState::after));
 }
 
 #[test]
 fn the_servers_graph_is_the_committed_one() {
     let steps = [ServedStep::Open, ServedStep::Close];
-    matches_snapshot("served.txt", &table(&ServedState::ALL, &steps, ServedState::after));
+    matches_snapshot("served.txt", &edges(&ServedState::ALL, &steps, ServedState::after));
 }
 
 #[test]

@@ -352,36 +352,6 @@ fn an_hour_passes_and_everything_still_works() {
     assert_eq!(world.echoes, [(world.peer, b"still here".to_vec())]);
 }
 
-#[test]
-fn a_hundred_thousand_datagrams_of_garbage_change_nothing_but_the_clients_counters() {
-    let mut world = World::connected(7, 0);
-    let (mut rng, now) = (Rng::from_u64(11), world.now);
-    let flow = world.client.inner().relay();
-    let before = (world.client.inner().state(), world.client.poll_timeout(), world.told.len());
-    for number in 0..100_000u32 {
-        let mut bytes = vec![0; rng.below(300) as usize];
-        rng.fill(&mut bytes);
-        match (number % 3, &mut bytes[..]) {
-            // Something that looks like STUN, and like ChannelData.
-            (0, [kind, method, length @ .., _, _, _, _]) if length.len() >= 18 => {
-                (*kind, *method) = (1, *method & 0x13);
-                length[2..6].copy_from_slice(&[0x21, 0x12, 0xa4, 0x42]);
-                let body = (length.len() + 6 - 20) as u16 & !3;
-                length[..2].copy_from_slice(&body.to_be_bytes());
-                bytes.truncate(20 + usize::from(body));
-            }
-            (1, [first, second, ..]) => [*first, *second] = [0x40, *second | 1],
-            _ => {}
-        }
-        let verdict = world.client.handle_input(now, Input::new(Path::Direct(flow), &mut bytes));
-        assert!(!matches!(verdict, Verdict::Pass { .. }));
-    }
-    world.drain();
-    assert_eq!((world.client.inner().state(), world.client.poll_timeout(), world.told.len()), before);
-    let counters = world.client.inner().counters();
-    assert!(counters.not_turn > 30_000 && counters.unknown_channel > 30_000, "{counters:?}");
-}
-
 /// The canary of this file: a network that loses everything connects nobody.
 #[test]
 fn where_everything_is_lost_the_client_says_so() {
