@@ -12,6 +12,8 @@ pub(crate) enum Due {
     Arrival(u32),
     /// A host's machine wants its timeout handled.
     Wake(u32),
+    /// A host's connections have something to send again.
+    Timeout(u32),
     /// A scheduled fault strikes.
     Fault(u32),
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::{HostId, LinkConfig, NatId};
+use crate::{Firewall, HostId, LinkConfig, NatId};
 
 /// Something that goes wrong, or gets better.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub enum Fault {
     Restart(HostId),
     /// The NAT forgets every mapping.
     RebootNat(NatId),
+    /// The NAT lets other packets out from here on; what it has mapped, it lets in as before.
+    Firewall(NatId, Firewall),
     /// The host's line behaves differently from here on, in both directions.
     Relink(HostId, LinkConfig),
     /// The host is somewhere else: from Wi-Fi to a mobile network. Packets under way to its earlier
@@ -55,6 +57,7 @@ impl Fault {
             Fault::RebootNat(_) => 7,
             Fault::Relink(..) => 8,
             Fault::Move { .. } => 9,
+            Fault::Firewall(..) => 10,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use gimlet_machine::{Instant, Machine, Rng};
 
+use crate::connections::Connections;
 use crate::link::{Link, LinkConfig};
 use crate::net::NatId;
 use crate::sockets::{OPENED_MAX, Sockets};
@@ -33,6 +34,9 @@ pub struct HostConfig {
     pub name: String,
     /// Its sockets: what its machine may call `local`. Port 0 stands for every port of the address.
     pub sockets: Vec<SocketAddr>,
+    /// Where it listens for TCP connections. Its machine hears of them as of those that it asks for itself, by
+    /// [`gimlet_machine::Answer::Connected`]; the host chooses their names, from [`crate::ACCEPTED_FIRST`] on.
+    pub listens: Vec<SocketAddr>,
     /// The NAT between it and the internet, if any. Sockets of a family that the NAT does not
     /// translate are beyond it.
     pub behind: Option<NatId>,
@@ -52,6 +56,7 @@ impl HostConfig {
         Self {
             name: name.into(),
             sockets: sockets.into_iter().collect(),
+            listens: Vec::new(),
             behind: None,
             uplink: LinkConfig::default(),
             downlink: LinkConfig::default(),
@@ -97,6 +102,15 @@ pub(crate) type Factory<M> = Box<dyn FnMut(Seat) -> M>;
 pub(crate) type Reaction<M> =
     Box<dyn FnMut(&mut M, Instant, <M as Machine>::Event) -> Option<<M as Machine>::Event>>;
 
+/// When a machine is woken.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Alarm {
+    /// When it wants to be.
+    pub(crate) deadline: Option<Instant>,
+    /// The earliest wake-up that is on the agenda.
+    pub(crate) planned: Option<Instant>,
+}
+
 /// A host in the world.
 pub(crate) struct Host<M: Machine> {
     pub(crate) name: String,
@@ -106,14 +120,12 @@ pub(crate) struct Host<M: Machine> {
     pub(crate) reaction: Option<Reaction<M>>,
     pub(crate) incarnation: u64,
     pub(crate) sockets: Sockets,
+    pub(crate) connections: Connections,
     /// The networks that its IPv4 and its IPv6 sockets are in.
     pub(crate) realms: [u32; 2],
     pub(crate) uplink: Link,
     pub(crate) downlink: Link,
-    /// When its machine wants to be woken.
-    pub(crate) deadline: Option<Instant>,
-    /// The earliest wake-up that is on the agenda.
-    pub(crate) planned: Option<Instant>,
+    pub(crate) alarm: Alarm,
     pub(crate) segments_max: usize,
 }
 
@@ -130,7 +142,7 @@ impl<M: Machine> fmt::Debug for Host<M> {
             .field("sockets", &self.sockets.given())
             .field("opened", &self.sockets.opened())
             .field("is_up", &self.machine.is_some())
-            .field("deadline", &self.deadline)
+            .field("deadline", &self.alarm.deadline)
             .finish_non_exhaustive()
     }
 }

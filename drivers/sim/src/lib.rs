@@ -15,7 +15,8 @@
 //!
 //! A packet crosses its sender's uplink, any NATs, and its receiver's downlink. Each [`Link`] loses,
 //! queues, delays, doubles and reorders as its [`LinkConfig`] says; each [`Nat`] rewrites and filters
-//! as its [`NatConfig`] says, in the words of RFC 4787. Whatever is going to happen is on one agenda,
+//! as its [`NatConfig`] says, in the words of RFC 4787. Machines that ask for more sockets, or for TCP
+//! connections, get them ([`gimlet_machine::Request`]); the segments of a connection are packets like others. Whatever is going to happen is on one agenda,
 //! ordered by time and then by who planned first. Whatever is left to chance is drawn from the seed,
 //! from a stream of its own for each host, line and NAT: adding one does not change the luck of
 //! another. So a failure is a seed, and the seed is the failure: [`World::trace_hash`] is the same
@@ -29,10 +30,12 @@
 //! * It does not fragment. A packet larger than a line's MTU is gone, as for any sender that sets
 //!   "don't fragment" (RFC 9000 §14).
 //! * It does not send ICMP. Nobody learns why a packet did not arrive, which is what most firewalls
-//!   make of the real network.
+//!   make of the real network. Connections learn it by a reset, or by silence.
 //! * It does not count hops: there is no TTL that could make a packet open the near NAT and die before
 //!   the far one.
-//! * It has no firewall that does not translate. Hosts without a NAT hear everybody.
+//! * It has no firewall that does not translate ([`Firewall`]). Hosts without a NAT hear everybody.
+//! * TCP has no congestion control and no options: connections carry what machines say to relays, and nobody
+//!   measures them. A NAT tells them apart by their addresses and looks no deeper.
 //! * It does not model a host's processor. Machines take no time.
 //!
 //! # Example
@@ -84,6 +87,7 @@
 
 mod agenda;
 mod chance;
+mod connections;
 mod crypto;
 mod fault;
 mod host;
@@ -95,6 +99,7 @@ mod oracle;
 mod packed;
 mod packet;
 mod sockets;
+mod stream;
 mod swarm;
 #[cfg(test)]
 mod toy;
@@ -102,18 +107,20 @@ mod trace;
 mod world;
 
 pub use chance::{Chance, NotAChance};
+pub use connections::ACCEPTED_FIRST;
 pub use crypto::seeded_provider;
 pub use fault::Fault;
 pub use host::{HostConfig, HostId, Seat};
 pub use line::{LINE_HELD_MAX, Line, LineCounters};
 pub use link::{Carried, Link, LinkConfig, LinkDrop, Rate};
 pub use nat::{
-    EARLY_INBOUND_LIFETIME, EARLY_MAX, EarlyInbound, Expiry, Filtering, Leg, Mapping, NAT_EVENTS_MAX, Nat,
-    NatConfig, NatCounters, NatEvent, NatKind, NotANatKind, PORT_FIRST, PortAllocation, Refusal, Side,
-    TablePolicy,
+    EARLY_INBOUND_LIFETIME, EARLY_MAX, EarlyInbound, Egress, Expiry, Filtering, Firewall, Leg, Mapping,
+    NAT_EVENTS_MAX, Nat, NatConfig, NatCounters, NatEvent, NatKind, NotANatKind, PORT_FIRST, PortAllocation,
+    Refusal, Side, TablePolicy,
 };
 pub use net::NatId;
 pub use oracle::{Edge, direct_path_possible};
+pub use packet::Protocol;
 pub use sockets::OPENED_MAX;
 pub use trace::{Counts, DropReason, Observer, PacketRecord, Step, TraceHash};
 pub use world::{EVENTS_MAX, Happening, MOMENT_MAX, World};

@@ -11,8 +11,8 @@ use std::net::SocketAddr;
 use gimlet_machine::{Buf, Deadline, Input, Instant, Machine, Queue, Rng, Transmit, Verdict};
 
 pub use behaviour::{
-    EARLY_INBOUND_LIFETIME, EarlyInbound, Expiry, Filtering, Mapping, NatKind, NotANatKind, PORT_FIRST,
-    PortAllocation, TablePolicy,
+    EARLY_INBOUND_LIFETIME, EarlyInbound, Egress, Expiry, Filtering, Firewall, Mapping, NatKind, NotANatKind,
+    PORT_FIRST, PortAllocation, TablePolicy,
 };
 pub use config::NatConfig;
 use ports::Ports;
@@ -58,6 +58,8 @@ pub enum Refusal {
     TableFull,
     /// From inside to an outside endpoint of this very NAT, which does not do that.
     NoHairpin,
+    /// From inside, to a port that nothing is let out to ([`Firewall`]).
+    Firewall,
     /// Of an address family that this NAT does not translate.
     WrongFamily,
 }
@@ -75,6 +77,8 @@ gimlet_machine::counters! {
         table_full,
         /// See [`Refusal::NoHairpin`].
         no_hairpin,
+        /// See [`Refusal::Firewall`].
+        firewall,
         /// See [`Refusal::WrongFamily`].
         wrong_family,
         /// Mappings that gave way to newer ones ([`TablePolicy::EvictIdlest`]).
@@ -137,6 +141,8 @@ fn is_held(early: &Early, now: Instant, outside: SocketAddr, remote: SocketAddr)
 #[derive(Debug)]
 pub struct Nat {
     config: NatConfig,
+    /// The half of the firewall that is meant for what it translates.
+    egress: Egress,
     table: Table,
     ports: Ports,
     early: Early,
@@ -145,18 +151,34 @@ pub struct Nat {
 }
 
 impl Nat {
-    /// A NAT with an empty table. Its dice decide random ports.
+    /// A NAT for datagrams, with an empty table. Its dice decide random ports.
     pub fn new(rng: Rng, config: NatConfig) -> Self {
+        let egress = config.firewall.udp.clone();
+        Self::with(rng, config, egress)
+    }
+
+    /// The same NAT's table for connections.
+    pub(crate) fn for_tcp(rng: Rng, config: &NatConfig) -> Self {
+        Self::with(rng, config.for_tcp(), config.firewall.tcp.clone())
+    }
+
+    fn with(rng: Rng, config: NatConfig, egress: Egress) -> Self {
         assert!(!config.outside.is_empty(), "a NAT needs an outside address");
         let ports = Ports::new(rng, config.ports, config.outside.clone());
         Self {
             config,
+            egress,
             table: Table::default(),
             ports,
             early: BTreeMap::new(),
             events: Queue::new(NAT_EVENTS_MAX),
             counters: NatCounters::default(),
         }
+    }
+
+    /// Lets out other packets from here on. Mappings live on.
+    pub(crate) fn set_egress(&mut self, egress: Egress) {
+        self.egress = egress;
     }
 
     /// Forgets every mapping, as a power cut would.
@@ -184,6 +206,11 @@ impl Nat {
         outcome
     }
 
+    /// To which ports it lets packets out.
+    pub fn egress(&self) -> &Egress {
+        &self.egress
+    }
+
     /// What it was built with.
     pub fn config(&self) -> &NatConfig {
         &self.config
@@ -205,6 +232,9 @@ impl Nat {
     }
 
     fn on_outbound(&mut self, now: Instant, inside: SocketAddr, remote: SocketAddr) -> Result<Leg, Refusal> {
+        if !self.egress.lets_out(remote.port()) {
+            return Err(Refusal::Firewall);
+        }
         let is_hairpin = self.ports.outside().contains(&remote.ip());
         if is_hairpin && !self.config.hairpin {
             return Err(Refusal::NoHairpin);
@@ -330,6 +360,7 @@ impl Nat {
             Refusal::NoPort => &mut self.counters.no_port,
             Refusal::TableFull => &mut self.counters.table_full,
             Refusal::NoHairpin => &mut self.counters.no_hairpin,
+            Refusal::Firewall => &mut self.counters.firewall,
             Refusal::WrongFamily => &mut self.counters.wrong_family,
         };
         *counter += 1;
@@ -349,7 +380,8 @@ impl Machine for Nat {
                 | Refusal::Filtered
                 | Refusal::NoPort
                 | Refusal::TableFull
-                | Refusal::NoHairpin,
+                | Refusal::NoHairpin
+                | Refusal::Firewall,
             ) => Verdict::Consumed,
         }
     }

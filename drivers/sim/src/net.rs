@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use gimlet_machine::Rng;
 
 use crate::link::{Link, LinkConfig};
-use crate::nat::{Nat, NatConfig};
+use crate::nat::{Egress, Nat, NatConfig};
 use crate::oracle::{Edge, direct_path_possible};
 use crate::packed::{Packed, PackedMap};
 
@@ -45,6 +45,8 @@ pub(crate) enum Owner {
 #[derive(Debug)]
 pub(crate) struct Gateway {
     pub(crate) nat: Nat,
+    /// The same box with its table for connections.
+    pub(crate) tcp: Nat,
     /// The realm that its outside addresses are in.
     pub(crate) outer: u32,
     pub(crate) uplink: Link,
@@ -81,6 +83,7 @@ impl Net {
             self.claim(realm, *address, Owner::Nat(id));
         }
         self.gateways.push(Gateway {
+            tcp: Nat::for_tcp(rng.fork("tcp ports"), &config),
             nat: Nat::new(rng.fork("ports"), config),
             outer,
             uplink: Link::new(rng.fork("uplink"), link),
@@ -175,8 +178,17 @@ impl Net {
     /// does not know, namely who shares a network.
     pub(crate) fn direct_path_possible(&self, a: u32, b: u32) -> bool {
         let (ways_a, ways_b) = (self.way_out(a), self.way_out(b));
-        if ways_a.contains(&b) || ways_b.contains(&a) {
-            return true;
+        // Nobody knows a peer's port beforehand: a firewall that minds ports lets none out.
+        let lets_out = |realm: &u32| *self.gateway(*realm).nat.egress() == Egress::Any;
+        let reaches = |way: &[u32], realm: u32| {
+            let crossed = way.iter().position(|there| *there == realm);
+            crossed.map(|count| way[..count].iter().all(lets_out))
+        };
+        if let Some(is_open) = reaches(&ways_a, b).or_else(|| reaches(&ways_b, a)) {
+            return is_open;
+        }
+        if reaches(&ways_a, INTERNET) != Some(true) || reaches(&ways_b, INTERNET) != Some(true) {
+            return false;
         }
         // Both see each other's outermost endpoints: if those are on one NAT, it must hairpin.
         let outermost = |way: &[u32]| way[way.len() - 2];

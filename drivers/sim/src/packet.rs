@@ -15,11 +15,21 @@ pub(crate) enum Hop {
     Host(u32),
 }
 
-/// One datagram on its way.
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// A datagram of some machine.
+    Udp,
+    /// A segment of a connection, in the simulator's own writing: [`gimlet_machine::Request::Connect`].
+    Tcp,
+}
+
+/// One packet on its way.
 #[derive(Debug)]
 pub(crate) struct Packet {
     pub(crate) source: SocketAddr,
     pub(crate) destination: SocketAddr,
+    pub(crate) protocol: Protocol,
     pub(crate) ecn: Ecn,
     pub(crate) hop: Hop,
     /// The host that sent it.
@@ -30,11 +40,16 @@ pub(crate) struct Packet {
 }
 
 impl Packet {
-    /// Bytes on the wire, IP and UDP headers included.
+    /// Bytes on the wire, headers included.
     pub(crate) fn size(&self) -> usize {
         const UDP_HEADER: usize = 8;
         let ip_header = if self.destination.is_ipv4() { 20 } else { 40 };
-        ip_header + UDP_HEADER + self.bytes.len()
+        let header = match self.protocol {
+            Protocol::Udp => UDP_HEADER,
+            // A segment is written with its header.
+            Protocol::Tcp => 0,
+        };
+        ip_header + header + self.bytes.len()
     }
 }
 
@@ -55,6 +70,7 @@ impl Flight {
         self.packets.push(Packet {
             source: nowhere,
             destination: nowhere,
+            protocol: Protocol::Udp,
             ecn: Ecn::NotEct,
             hop: Hop::Realm(0),
             sender: 0,
@@ -74,6 +90,7 @@ impl Flight {
         to.bytes.extend_from_slice(&from.bytes);
         (to.source, to.destination, to.ecn) = (from.source, from.destination, from.ecn);
         (to.hop, to.sender, to.number) = (from.hop, from.sender, from.number);
+        to.protocol = from.protocol;
         copy
     }
 

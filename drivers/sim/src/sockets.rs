@@ -99,10 +99,15 @@ impl Sockets {
         ours.find(|ip| *ip == address)
     }
 
-    /// Opens a socket.
-    pub(crate) fn bind(&mut self, id: SocketId, local: SocketAddr) -> Answer<'static> {
+    /// Whether one more may be opened when there are `others` already.
+    pub(crate) fn has_room(&self, others: usize) -> bool {
+        self.opened.len() + others < self.max
+    }
+
+    /// Opens a socket. There are `others` open besides sockets.
+    pub(crate) fn bind(&mut self, id: SocketId, local: SocketAddr, others: usize) -> Answer<'static> {
         let closed = |why| Answer::Closed { id, why };
-        if self.opened.len() >= self.max {
+        if !self.has_room(others) {
             return closed(CloseReason::TooMany);
         }
         let Some(ip) = self.resolve(local.ip()) else { return closed(CloseReason::AddressUnavailable) };
@@ -157,7 +162,7 @@ mod tests {
     }
 
     fn bind(sockets: &mut Sockets, id: u64, local: &str) -> Result<SocketAddr, CloseReason> {
-        match sockets.bind(SocketId(id), at(local)) {
+        match sockets.bind(SocketId(id), at(local), 0) {
             Answer::Bound { id: bound, local } if bound == SocketId(id) => Ok(local),
             Answer::Closed { id: bound, why } if bound == SocketId(id) => Err(why),
             other => panic!("{other:?}"),

@@ -1,6 +1,6 @@
 //! A machine for the tests of this crate: it sends what it is told to, and answers pings.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,7 +22,9 @@ pub(crate) struct Toy {
     ecn: Ecn,
     requests: VecDeque<Request>,
     /// What became of them.
-    pub(crate) answers: Vec<(SocketId, Result<SocketAddr, CloseReason>)>,
+    pub(crate) answers: Vec<(SocketId, Told)>,
+    /// What came through connections.
+    pub(crate) received: BTreeMap<SocketId, Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -31,6 +33,15 @@ struct Pings {
     every: Duration,
     next: Instant,
     left: u32,
+}
+
+/// An answer, without the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Bound(SocketAddr),
+    Connected(FourTuple),
+    Written(usize),
+    Closed(CloseReason),
 }
 
 /// A datagram that arrived.
@@ -114,12 +125,16 @@ impl Machine for Toy {
     }
 
     fn handle_answer(&mut self, _now: Instant, answer: Answer<'_>) {
-        match answer {
-            Answer::Bound { id, local } => self.answers.push((id, Ok(local))),
-            Answer::Closed { id, why } => self.answers.push((id, Err(why))),
-            Answer::Connected { .. } | Answer::Received { .. } | Answer::Written { .. } => {
-                panic!("no connection was asked for: {answer:?}")
+        let told = match answer {
+            Answer::Bound { local, .. } => Told::Bound(local),
+            Answer::Connected { flow, .. } => Told::Connected(flow),
+            Answer::Written { len, .. } => Told::Written(len),
+            Answer::Closed { why, .. } => Told::Closed(why),
+            Answer::Received { id, bytes } => {
+                assert!(!bytes.is_empty(), "at least one byte");
+                return self.received.entry(id).or_default().extend_from_slice(bytes);
             }
-        }
+        };
+        self.answers.push((answer.id(), told));
     }
 }

@@ -9,7 +9,7 @@ use gimlet_machine::{Ecn, Instant};
 
 use digest::Digest;
 
-use crate::{Fault, HostId, LinkDrop, NatEvent, NatId, Refusal};
+use crate::{Fault, HostId, LinkDrop, NatEvent, NatId, Protocol, Refusal};
 
 /// Why a packet did not arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +41,7 @@ impl fmt::Display for DropReason {
             DropReason::Nat(Refusal::NoPort) => "NAT: no free port",
             DropReason::Nat(Refusal::TableFull) => "NAT: table full",
             DropReason::Nat(Refusal::NoHairpin) => "NAT: no hairpinning",
+            DropReason::Nat(Refusal::Firewall) => "NAT: firewall",
             DropReason::Nat(Refusal::WrongFamily) => "NAT: wrong address family",
             DropReason::NoRoute => "no route",
             DropReason::NoSocket => "no socket",
@@ -93,9 +94,11 @@ pub struct PacketRecord<'a> {
     pub source: SocketAddr,
     /// Its destination, as it reads after this step.
     pub destination: SocketAddr,
+    /// What it carries.
+    pub protocol: Protocol,
     /// Its mark.
     pub ecn: Ecn,
-    /// Its payload.
+    /// Its payload; of a segment, with its header.
     pub bytes: &'a [u8],
 }
 
@@ -143,13 +146,13 @@ impl fmt::Debug for TraceHash {
 }
 
 gimlet_machine::counters! {
-    /// What became of the packets.
+    /// What became of the packets, segments of connections included.
     pub struct Counts {
-        /// Packets that machines sent.
+        /// Packets that machines and connections sent.
         sent,
         /// Their payload bytes.
         bytes_sent,
-        /// Packets given to machines.
+        /// Packets given to machines and connections.
         delivered,
         /// Their payload bytes.
         bytes_delivered,

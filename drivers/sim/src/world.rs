@@ -3,6 +3,7 @@
 mod drain;
 mod faults;
 mod route;
+mod tcp;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,11 +12,12 @@ use std::time::Duration;
 use gimlet_machine::{FourTuple, Instant, Machine, Rng};
 
 use crate::agenda::{Agenda, Due};
+use crate::connections::Connections;
 use crate::fault::Fault;
-use crate::host::{Host, HostConfig, HostId, Seat};
+use crate::host::{Alarm, Host, HostConfig, HostId, Seat};
 use crate::link::{Link, LinkConfig};
 use crate::nat::{Nat, NatConfig};
-use crate::net::{Gateway, NatId, Net};
+use crate::net::{NatId, Net};
 use crate::packet::Flight;
 use crate::sockets::Sockets;
 use crate::trace::{Counts, Observer, Trace, TraceHash};
@@ -238,6 +240,7 @@ impl<M: Machine<Path = FourTuple>> World<M> {
         match due {
             Due::Arrival(slot) => self.arrive(slot),
             Due::Wake(host) => self.wake(HostId(host)),
+            Due::Timeout(host) => self.hasten(HostId(host)),
             Due::Fault(nth) => {
                 let fault = self.faults[nth as usize].clone();
                 self.inject(&fault);
@@ -283,7 +286,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
         loop {
             let (at, due) = self.agenda.next()?;
             let is_stale = match due {
-                Due::Wake(host) => self.hosts[host as usize].planned != Some(at),
+                Due::Wake(host) => self.hosts[host as usize].alarm.planned != Some(at),
+                Due::Timeout(host) => self.hosts[host as usize].connections.planned != Some(at),
                 Due::Arrival(_) | Due::Fault(_) => false,
             };
             if !is_stale {
@@ -295,7 +299,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
 
     fn place(&mut self, config: HostConfig) -> HostId {
         let id = u32::try_from(self.hosts.len()).expect("fewer than 2^32 hosts");
-        let HostConfig { name, sockets, behind, uplink, downlink, segments_max, opened_max } = config;
+        let HostConfig { name, sockets, listens, behind, uplink, downlink, segments_max, opened_max } =
+            config;
         assert!(!sockets.is_empty(), "host `{name}` needs a socket");
         let rng = self.rng.fork_nth("host", u64::from(id));
         self.hosts.push(Host {
@@ -304,11 +309,11 @@ impl<M: Machine<Path = FourTuple>> World<M> {
             reaction: None,
             incarnation: 0,
             realms: self.net.attach(id, &sockets, behind),
+            connections: Connections::new(rng.fork("connections"), listens),
             sockets: Sockets::new(rng.fork("sockets"), sockets, opened_max),
             uplink: Link::new(rng.fork("uplink"), uplink),
             downlink: Link::new(rng.fork("downlink"), downlink),
-            deadline: None,
-            planned: None,
+            alarm: Alarm::default(),
             segments_max,
             name,
         });
@@ -324,10 +329,6 @@ impl<M: Machine<Path = FourTuple>> World<M> {
 
     fn host_mut(&mut self, host: HostId) -> &mut Host<M> {
         &mut self.hosts[host.index()]
-    }
-
-    fn gateway_at(&mut self, nat: u32) -> &mut Gateway {
-        &mut self.net.gateways[nat as usize]
     }
 
     /// What a panic says about where and when, so that it can be replayed.

@@ -81,6 +81,48 @@ pub enum EarlyInbound {
 /// How long an early packet keeps the place it took: Linux's `nf_conntrack_udp_timeout`.
 pub const EARLY_INBOUND_LIFETIME: Duration = Duration::from_secs(30);
 
+/// To which ports packets are let out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Egress {
+    /// All.
+    #[default]
+    Any,
+    /// These.
+    To(Vec<u16>),
+}
+
+impl Egress {
+    /// Whether packets to `port` are let out.
+    pub fn lets_out(&self, port: u16) -> bool {
+        match self {
+            Egress::Any => true,
+            Egress::To(ports) => ports.contains(&port),
+        }
+    }
+}
+
+/// What a network's owner lets out through the NAT. What comes in is what was let out to its sender.
+/// By default everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Firewall {
+    /// Datagrams.
+    pub udp: Egress,
+    /// Connections.
+    pub tcp: Egress,
+}
+
+impl Firewall {
+    /// No datagrams at all; connections to any port.
+    pub fn without_udp() -> Self {
+        Self { udp: Egress::To(Vec::new()), tcp: Egress::Any }
+    }
+
+    /// The web and the names it needs: HTTP and HTTPS over TCP, DNS over both.
+    pub fn web_only() -> Self {
+        Self { udp: Egress::To(vec![53]), tcp: Egress::To(vec![53, 80, 443]) }
+    }
+}
+
 /// What happens to a new flow when the table of mappings is full.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TablePolicy {

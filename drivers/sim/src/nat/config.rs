@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::behaviour::{EarlyInbound, Expiry, Filtering, Mapping, NatKind, PortAllocation, TablePolicy};
+use super::behaviour::{
+    EarlyInbound, Expiry, Filtering, Firewall, Mapping, NatKind, PortAllocation, TablePolicy,
+};
 
 /// Everything that tells one NAT from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct NatConfig {
     /// Whether two inside endpoints reach each other through their outside endpoints (RFC 4787 §6,
     /// "external source IP address and port").
     pub hairpin: bool,
+    /// What is let out.
+    pub firewall: Firewall,
     /// What packets do that are not let in.
     pub early_inbound: EarlyInbound,
     /// Mappings at most.
@@ -46,9 +50,21 @@ impl NatConfig {
             ports,
             expiry: Expiry { after: Duration::from_secs(120), inbound_refresh: false },
             hairpin: false,
+            firewall: Firewall::default(),
             early_inbound: EarlyInbound::Ignored,
             mappings_max: 65_536,
             when_full: TablePolicy::RefuseNew,
+        }
+    }
+
+    /// The same NAT as TCP meets it: filtering is strict because connections are tracked, and
+    /// mappings live for two hours and four minutes (RFC 5382 REQ-5).
+    pub(crate) fn for_tcp(&self) -> Self {
+        Self {
+            filtering: Filtering::AddressAndPortDependent,
+            expiry: Expiry { after: Duration::from_secs(124 * 60), inbound_refresh: true },
+            early_inbound: EarlyInbound::Ignored,
+            ..self.clone()
         }
     }
 

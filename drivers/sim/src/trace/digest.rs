@@ -6,7 +6,7 @@ use gimlet_machine::Instant;
 use sha2::{Digest as _, Sha256};
 
 use super::{DropReason, PacketRecord, Step, TraceHash};
-use crate::{Fault, LinkDrop, Refusal};
+use crate::{Fault, LinkDrop, Protocol, Refusal};
 
 /// A rolling SHA-256.
 #[derive(Clone, Debug)]
@@ -37,7 +37,11 @@ impl Digest {
             Step::Dropped { why } => (b'X', drop_code(why)),
         };
         let mut header = Header { bytes: [0; HEADER_MAX], length: 0 };
-        header.put(&[code, record.ecn as u8]);
+        let tcp = match record.protocol {
+            Protocol::Udp => 0,
+            Protocol::Tcp => 0x80,
+        };
+        header.put(&[code | tcp, record.ecn as u8]);
         header.put(&detail.to_le_bytes());
         header.put(&record.at.as_nanos().to_le_bytes());
         header.put(&record.number.to_le_bytes());
@@ -77,6 +81,7 @@ fn drop_code(why: DropReason) -> u32 {
         DropReason::NotOurAddress => 12,
         DropReason::Cut => 13,
         DropReason::HostDown => 14,
+        DropReason::Nat(Refusal::Firewall) => 15,
     }
 }
 

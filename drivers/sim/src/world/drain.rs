@@ -4,12 +4,13 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use gimlet_machine::{
-    Answer, Buf, CloseReason, Deadline, FourTuple, Input, Instant, Io, Machine, PUMP_ROUNDS_MAX, Request,
+    Answer, Buf, Deadline, FourTuple, Input, Instant, Io, Machine, PUMP_ROUNDS_MAX, Request, SocketId,
     Transmit, Verdict, pump,
 };
 
 use super::{EVENTS_MAX, Happening, World};
 use crate::agenda::Due;
+use crate::connections::{ACCEPTED_FIRST, Connections};
 use crate::host::{Host, HostId, Reaction};
 use crate::packet::Flight;
 use crate::sockets::Sockets;
@@ -59,8 +60,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
     pub(super) fn wake(&mut self, id: HostId) {
         let now = self.now;
         let host = self.host_mut(id);
-        host.planned = None;
-        match host.deadline {
+        host.alarm.planned = None;
+        match host.alarm.deadline {
             Some(deadline) if deadline <= now => self.drain(id),
             Some(deadline) => self.plan_wake(id, deadline),
             None => {}
@@ -70,13 +71,24 @@ impl<M: Machine<Path = FourTuple>> World<M> {
     /// Drains the machine of `id` at this moment, timers included, sends what it wrote, and plans
     /// its next wake-up.
     pub(super) fn drain(&mut self, id: HostId) {
-        let Host { name, machine, reaction, segments_max, sockets, .. } = &mut self.hosts[id.index()];
+        loop {
+            self.crank(id);
+            if !self.tend(id) {
+                return;
+            }
+        }
+    }
+
+    fn crank(&mut self, id: HostId) {
+        let Host { name, machine, reaction, segments_max, sockets, connections, .. } =
+            &mut self.hosts[id.index()];
         let Some(machine) = machine else { return };
         let mut crank = Crank {
             host: id,
             who: (name, self.now, self.seed),
             segments_max: *segments_max,
             sockets,
+            connections,
             reaction,
             flight: &mut self.flight,
             outbox: &mut self.outbox,
@@ -100,7 +112,7 @@ impl<M: Machine<Path = FourTuple>> World<M> {
         // A deadline at the end of time is none: there is no later moment to move it to.
         let deadline = deadline.filter(|deadline| deadline.at < Instant::FAR);
         self.hold_to_the_laws(id, deadline, burst);
-        self.hosts[id.index()].deadline = deadline.map(|deadline| deadline.at);
+        self.hosts[id.index()].alarm.deadline = deadline.map(|deadline| deadline.at);
         if let Some(deadline) = deadline {
             self.plan_wake(id, deadline.at);
         }
@@ -128,8 +140,8 @@ impl<M: Machine<Path = FourTuple>> World<M> {
     fn plan_wake(&mut self, id: HostId, at: Instant) {
         let host = &mut self.hosts[id.index()];
         // A later wake-up needs no entry yet: the earlier one looks again when its time comes.
-        if host.planned.is_none_or(|planned| planned > at) {
-            host.planned = Some(at);
+        if host.alarm.planned.is_none_or(|planned| planned > at) {
+            host.alarm.planned = Some(at);
             self.agenda.plan(at, Due::Wake(id.0));
         }
     }
@@ -168,6 +180,7 @@ struct Crank<'w, M: Machine> {
     who: (&'w str, Instant, u64),
     segments_max: usize,
     sockets: &'w mut Sockets,
+    connections: &'w mut Connections,
     reaction: &'w mut Option<Reaction<M>>,
     flight: &'w mut Flight,
     outbox: &'w mut Vec<Outgoing>,
@@ -214,19 +227,32 @@ impl<M: Machine<Path = FourTuple>> Io<M> for Crank<'_, M> {
         self.count("requests");
         match request {
             Request::Bind { id, local } => {
-                assert!(!self.sockets.is_open(id), "host `{}` calls two sockets {id:?}", self.who.0);
-                Some(self.sockets.bind(id, local))
+                self.expect_new(id);
+                Some(self.sockets.bind(id, local, self.connections.len()))
+            }
+            Request::Connect { id, local, remote } => {
+                self.expect_new(id);
+                self.connections.connect(id, self.sockets, local, remote)
+            }
+            Request::Write { id, bytes } => {
+                let len = self.connections.write(id, bytes);
+                (len > 0).then_some(Answer::Written { id, len })
             }
             Request::Close { id } => {
                 self.sockets.close(id);
+                self.connections.close(id);
                 None
             }
-            Request::Connect { .. } | Request::Write { .. } => request.refusal(CloseReason::Unsupported),
         }
     }
 }
 
 impl<M: Machine> Crank<'_, M> {
+    fn expect_new(&self, id: SocketId) {
+        let taken = self.sockets.is_open(id) || self.connections.is_open(id);
+        assert!(!taken && id.0 < ACCEPTED_FIRST, "host `{}` gives {id:?} to a second socket", self.who.0);
+    }
+
     /// `pump` polls events and requests until there are none, so this is the only place that can stop it.
     fn count(&mut self, what: &str) {
         self.burst += 1;

@@ -7,7 +7,7 @@ use gimlet_machine::{FourTuple, Instant, Machine};
 use super::World;
 use crate::agenda::Due;
 use crate::fault::Fault;
-use crate::host::{HostId, Seat};
+use crate::host::{Alarm, HostId, Seat};
 use crate::net::NatId;
 
 impl<M: Machine<Path = FourTuple>> World<M> {
@@ -34,7 +34,16 @@ impl<M: Machine<Path = FourTuple>> World<M> {
                 self.stop(*host);
                 self.start(*host);
             }
-            Fault::RebootNat(nat) => self.net.gateways[nat.index()].nat.reboot(self.now),
+            Fault::RebootNat(nat) => {
+                let gateway = &mut self.net.gateways[nat.index()];
+                gateway.nat.reboot(self.now);
+                gateway.tcp.reboot(self.now);
+            }
+            Fault::Firewall(nat, rules) => {
+                let gateway = &mut self.net.gateways[nat.index()];
+                gateway.nat.set_egress(rules.udp.clone());
+                gateway.tcp.set_egress(rules.tcp.clone());
+            }
             Fault::Relink(host, config) => {
                 let host = self.host_mut(*host);
                 host.uplink.reconfigure(*config);
@@ -62,8 +71,9 @@ impl<M: Machine<Path = FourTuple>> World<M> {
 
     fn stop(&mut self, id: HostId) {
         let host = self.host_mut(id);
-        (host.machine, host.deadline, host.planned) = (None, None, None);
+        (host.machine, host.alarm) = (None, Alarm::default());
         host.sockets.reset();
+        host.connections.reset();
     }
 
     pub(super) fn start(&mut self, id: HostId) {

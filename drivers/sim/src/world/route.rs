@@ -10,7 +10,7 @@ use crate::host::HostId;
 use crate::link::{Carried, Link};
 use crate::nat::{Leg, Side};
 use crate::net::{INTERNET, NatId, Owner};
-use crate::packet::Hop;
+use crate::packet::{Hop, Protocol};
 use crate::trace::{DropReason, PacketRecord, Step};
 
 /// One direction of somebody's line.
@@ -31,11 +31,22 @@ impl<M: Machine<Path = FourTuple>> World<M> {
         source: Option<SocketAddr>,
         transmit: Transmit<FourTuple>,
     ) {
-        let host = &self.hosts[id.index()];
-        let FourTuple { local, remote } = transmit.path;
-        let is_loopback = host.sockets.listens(remote);
-        let realm = host.realm(remote);
+        let is_loopback = self.hosts[id.index()].sockets.listens(transmit.path.remote);
+        self.flight.packet_mut(slot).protocol = Protocol::Udp;
+        self.send(id, slot, source, is_loopback, transmit);
+    }
 
+    /// Sends the packet in `slot`, whose bytes and protocol are there.
+    pub(super) fn send(
+        &mut self,
+        id: HostId,
+        slot: u32,
+        source: Option<SocketAddr>,
+        is_loopback: bool,
+        transmit: Transmit<FourTuple>,
+    ) {
+        let FourTuple { local, remote } = transmit.path;
+        let realm = self.hosts[id.index()].realm(remote);
         let packet = self.flight.packet_mut(slot);
         (packet.source, packet.destination) = (source.unwrap_or(local), remote);
         (packet.ecn, packet.sender) = (transmit.ecn, id.0);
@@ -85,10 +96,14 @@ impl<M: Machine<Path = FourTuple>> World<M> {
         let now = self.now;
         let packet = self.flight.packet(slot);
         let leg = Leg { side, source: packet.source, destination: packet.destination };
-        let gateway = self.gateway_at(nat);
-        let outcome = gateway.nat.translate(now, leg);
+        let gateway = &mut self.net.gateways[nat as usize];
         let outer = gateway.outer;
-        while let Some(event) = self.net.gateways[nat as usize].nat.poll_event() {
+        let translator = match packet.protocol {
+            Protocol::Udp => &mut gateway.nat,
+            Protocol::Tcp => &mut gateway.tcp,
+        };
+        let outcome = translator.translate(now, leg);
+        while let Some(event) = translator.poll_event() {
             self.trace.nat(now, NatId(nat), &event);
         }
         let leg = match outcome {
@@ -113,6 +128,10 @@ impl<M: Machine<Path = FourTuple>> World<M> {
         let owner = &self.hosts[host as usize];
         if owner.machine.is_none() {
             return self.lose(slot, DropReason::HostDown);
+        }
+        if self.flight.packet(slot).protocol == Protocol::Tcp {
+            self.record(slot, Step::Delivered { to: HostId(host) });
+            return self.hand_over_segment(slot, HostId(host));
         }
         if !owner.sockets.listens(destination) {
             return self.lose(slot, DropReason::NoSocket);
@@ -175,6 +194,7 @@ impl<M: Machine<Path = FourTuple>> World<M> {
             step,
             source: packet.source,
             destination: packet.destination,
+            protocol: packet.protocol,
             ecn: packet.ecn,
             bytes: &packet.bytes,
         });

@@ -8,8 +8,10 @@ use gimlet_machine::{
 };
 
 use super::*;
-use crate::toy::{Heard, PING, PONG, Toy};
-use crate::{Chance, DropReason, Filtering, Mapping, NatKind, PacketRecord, Rate, Refusal};
+use crate::toy::{Heard, PING, PONG, Told, Toy};
+use crate::{Chance, DropReason, Filtering, Firewall, Mapping, NatKind, PacketRecord, Rate, Refusal};
+
+mod tcp;
 
 const MILLIS_10: Duration = Duration::from_millis(10);
 
@@ -506,6 +508,21 @@ fn the_oracle_knows_who_shares_a_network_and_who_needs_hairpinning() {
 }
 
 #[test]
+fn the_oracle_knows_firewalls_and_what_lies_behind_them() {
+    let (mut world, [left, neighbour, right, phone, server]) = neighbourhood(true);
+    let home = NatId(1);
+    for rules in [Firewall::without_udp(), Firewall::web_only()] {
+        world.inject(&Fault::Firewall(home, rules));
+        assert!(world.direct_path_possible(left, neighbour), "nothing is between them");
+        assert!([phone, server, right].iter().all(|host| !world.direct_path_possible(left, *host)));
+        assert!([left, neighbour].iter().all(|host| !world.direct_path_possible(phone, *host)));
+        assert!(world.direct_path_possible(right, phone) && world.direct_path_possible(right, server));
+    }
+    world.inject(&Fault::Firewall(home, Firewall::default()));
+    assert!([phone, server, right].iter().all(|host| world.direct_path_possible(left, *host)));
+}
+
+#[test]
 fn two_homes_behind_one_carrier_meet_by_hairpinning() {
     let (mut world, [left, _, right, _, server]) = neighbourhood(true);
     let (inside, stun) = (at("192.168.0.2:5000"), at("198.51.100.9:9000"));
@@ -572,7 +589,7 @@ fn a_machine_opens_sockets_and_is_reached_at_them() {
     let bind = |id, local| Request::Bind { id: SocketId(id), local };
     world.touch(b, |toy, _| toy.ask(bind(1, SocketAddr::new(path.remote.ip(), 0))));
     let answers = world.machine(b).unwrap().answers.clone();
-    let [(SocketId(1), Ok(opened))] = answers[..] else { panic!("{answers:?}") };
+    let [(SocketId(1), Told::Bound(opened))] = answers[..] else { panic!("{answers:?}") };
     world.touch(a, |toy, _| toy.send(path.local, opened, PING));
     world.run_to_quiet(Instant::FAR);
     let (_, news) = world.poll_event_of(b).unwrap();
@@ -596,10 +613,11 @@ fn sockets_are_bounded_and_gone_with_their_machine() {
     let bind = |id| Request::Bind { id: SocketId(id), local: SocketAddr::new(local.ip(), 0) };
     let answers = |world: &World<Toy>| {
         let answers = &world.machine(host).unwrap().answers;
-        answers.iter().map(|(_, answer)| answer.map(|_| ())).collect::<Vec<_>>()
+        let is_open = |told: Told| matches!(told, Told::Bound(_));
+        answers.iter().map(|(_, told)| is_open(*told).then_some(()).ok_or(*told)).collect::<Vec<_>>()
     };
     world.touch(host, |toy, _| (1..=3).for_each(|id| toy.ask(bind(id))));
-    assert_eq!(answers(&world), [Ok(()), Ok(()), Err(CloseReason::TooMany)]);
+    assert_eq!(answers(&world), [Ok(()), Ok(()), Err(Told::Closed(CloseReason::TooMany))]);
     world.inject(&Fault::Restart(host));
     world.touch(host, |toy, _| toy.ask(bind(1)));
     assert_eq!(answers(&world), [Ok(())]);
