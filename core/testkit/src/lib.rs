@@ -12,6 +12,7 @@
 //! * [`edges`] prints a state graph, and [`matches_committed`] compares it with the committed one.
 //! * [`marked`] runs a test body and fails unless a line marked with [`gimlet_machine::mark!`] was
 //!   reached: it ties a branch to the test that exists because of it.
+//! * [`Puppet`] does what a test tells it and reports what it sees: a machine for tests of drivers.
 //!
 //! # What it deliberately does not do
 //!
@@ -53,6 +54,7 @@ mod barrage;
 mod checked;
 mod graph;
 mod marks;
+mod puppet;
 mod script;
 mod shuttle;
 
@@ -60,5 +62,6 @@ pub use barrage::{Barrage, Echo, snapshot};
 pub use checked::Checked;
 pub use graph::{edges, matches_committed};
 pub use marks::{hit, marked};
+pub use puppet::{Puppet, Report};
 pub use script::Script;
 pub use shuttle::{Packet, Shuttle};
