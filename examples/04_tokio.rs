@@ -52,7 +52,7 @@ async fn main() -> Result<(), Anything> {
 
     // A ticket says who a public node is and where it listens, signed by the node itself.
     let addresses = server.local_addresses();
-    let ticket = server.with(|node, now| node.ticket(addresses, node.unix_seconds(now) + 3_600))??;
+    let ticket = server.with(|node, now| node.ticket(&addresses, node.unix_seconds(now) + 3_600))??;
     println!("ticket: {ticket}");
     let serving = tokio::spawn(echo(server.clone()));
 

@@ -24,7 +24,7 @@ pub(crate) fn bind(listen: &[SocketAddr], loopback: &[IpAddr]) -> Result<Sockets
     for (address, asked) in wanted.into_iter().take(SOCKETS_MAX) {
         let bound = Socket::bind(address).and_then(|socket| sockets.add(socket));
         match bound {
-            Ok(()) => {}
+            Ok(_) => {}
             // One of many addresses went away, or is not ready yet (IPv6 checks for duplicates).
             Err(error) if !asked && error.kind() == io::ErrorKind::AddrNotAvailable => {}
             Err(error) => return Err(refused(&error)),

@@ -1,22 +1,21 @@
 //! The loop.
 
 use std::io;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use gimlet_machine::{Buf, Deadline, FourTuple, Instant, Io, Machine, Queue, Transmit, pump};
-use gimlet_udp::{Clock, Outbox, RecvBatch, Sockets};
+use gimlet_machine::{
+    Answer, Buf, Deadline, FourTuple, Instant, Io, Machine, Queue, Request, Transmit, pump,
+};
+use gimlet_udp::{Clock, Socket, Sockets};
 
+use crate::network::Network;
 use crate::remote::{Calls, Remote};
-use crate::wait::Wait;
 
 /// Events that wait for the application. Past it the oldest is dropped and counted
 /// ([`Driver::events_lost`]); an application that drains after each turn never gets there.
 pub const EVENTS_MAX: usize = 1 << 16;
-
-/// Buffers between the machine and the sockets. With one, each train leaves before the next is
-/// written, while it is still in the processor's cache.
-const OUTBOX_TRAINS: usize = 1;
 
 /// A machine, its sockets, and the thread that calls it.
 #[derive(Debug)]
@@ -25,10 +24,7 @@ pub struct Driver<M: Machine<Path = FourTuple>> {
     /// The application may have called a verb since the machine was drained.
     touched: bool,
     clock: Clock,
-    sockets: Sockets,
-    batch: RecvBatch,
-    outbox: Outbox,
-    wait: Wait,
+    network: Network,
     calls: Calls<M>,
     deadline: Option<Deadline>,
     events: Queue<M::Event>,
@@ -43,16 +39,13 @@ impl<M: Machine<Path = FourTuple>> Driver<M> {
     ///
     /// The system gives no poll instance: the process is out of files.
     pub fn new(machine: M, sockets: Sockets, clock: Clock) -> io::Result<Self> {
-        let wait = Wait::new(&sockets)?;
-        let calls = Calls::new(wait.waker()?);
+        let network = Network::new(sockets)?;
+        let calls = Calls::new(network.wait.waker()?);
         Ok(Self {
             machine,
             touched: true,
             clock,
-            sockets,
-            batch: RecvBatch::new(),
-            outbox: Outbox::new(OUTBOX_TRAINS),
-            wait,
+            network,
             calls,
             deadline: None,
             events: Queue::new(EVENTS_MAX),
@@ -84,7 +77,25 @@ impl<M: Machine<Path = FourTuple>> Driver<M> {
 
     /// The sockets, for their addresses and counters.
     pub fn sockets(&self) -> &Sockets {
-        &self.sockets
+        &self.network.sockets
+    }
+
+    /// Lets the machine speak through one more socket: an interface has come up. Tell the machine of its
+    /// address afterwards, if it wants to know.
+    ///
+    /// # Errors
+    ///
+    /// The owner has given [`SOCKETS_MAX`](gimlet_udp::SOCKETS_MAX) already, or the system cannot watch more.
+    pub fn add_socket(&mut self, socket: Socket) -> io::Result<()> {
+        self.network.add(socket)
+    }
+
+    /// Takes away the socket that is bound to exactly `local`: its interface is gone. Its port is free
+    /// then. Says whether there was such a socket among those that the owner gave; what a machine asked for
+    /// is its own.
+    pub fn remove_socket(&mut self, local: SocketAddr) -> bool {
+        self.touched = true;
+        self.network.remove(local)
     }
 
     /// A way in for other threads.
@@ -105,7 +116,7 @@ impl<M: Machine<Path = FourTuple>> Driver<M> {
     /// Transmits given up because a socket stayed full
     /// ([`OUTBOX_BLOCKED_MAX`](gimlet_udp::OUTBOX_BLOCKED_MAX)).
     pub fn transmits_lost(&self) -> u64 {
-        self.outbox.dropped()
+        self.network.outbox.dropped()
     }
 
     /// Runs until `on_event` breaks, and returns what it broke with.
@@ -132,87 +143,67 @@ impl<M: Machine<Path = FourTuple>> Driver<M> {
     ///
     /// # Errors
     ///
-    /// A socket or the poll instance failed for good. What the network refuses is counted by the
-    /// sockets and is no error.
+    /// A socket that the owner gave, or the poll instance, failed for good. What the network refuses is
+    /// counted by the sockets and is no error.
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         if self.touched {
             self.pump()?;
         }
-        self.wait.poll(self.patience(timeout))?;
+        self.network.wait.poll(self.patience(timeout))?;
         self.touched |= self.calls.run(&mut self.machine, self.clock);
-        self.receive()?;
+        self.network.receive(&mut self.machine, self.clock)?;
         self.pump()
     }
 
     fn patience(&self, timeout: Option<Duration>) -> Option<Duration> {
-        if !self.events.is_empty() || self.wait.is_ready() || self.calls.has_more() {
+        if !self.events.is_empty() || self.network.wait.is_ready() || self.calls.has_more() {
             return Some(Duration::ZERO);
         }
-        // While a socket is full the machine cannot be drained, so its own deadline has to wait for
-        // that socket, which is never long.
-        let deadline = self.outbox.deadline().or(self.deadline);
-        let due = deadline.map(|deadline| deadline.at.since(self.clock.now()));
+        let due = self.network.deadline(self.deadline).map(|deadline| deadline.at.since(self.clock.now()));
         due.into_iter().chain(timeout).min()
-    }
-
-    /// One batch from each socket that has one.
-    fn receive(&mut self) -> io::Result<()> {
-        for index in 0..self.sockets.len() {
-            if !self.wait.is_readable(index) {
-                continue;
-            }
-            let Some(socket) = self.sockets.at_mut(index) else { continue };
-            socket.recv(&mut self.batch)?;
-            self.wait.set_readable(index, self.batch.is_full());
-            let now = self.clock.now();
-            for input in self.batch.inputs() {
-                self.sockets.deliver(&mut self.machine, now, input);
-            }
-        }
-        Ok(())
     }
 
     fn pump(&mut self) -> io::Result<()> {
         let now = self.clock.now();
         let mut io = Exchange {
             now,
-            sockets: &mut self.sockets,
-            outbox: &mut self.outbox,
+            network: &mut self.network,
             events: &mut self.events,
             events_lost: &mut self.events_lost,
         };
         self.touched = false;
         self.deadline = pump(&mut self.machine, now, &mut io);
-        let blocked = self.outbox.flush(&mut self.sockets, now);
-        self.wait.watch_writable(&mut self.sockets, blocked)
+        self.network.flush(now)
     }
 }
 
 /// What the pump sees of the driver.
 struct Exchange<'a, E> {
     now: Instant,
-    sockets: &'a mut Sockets,
-    outbox: &'a mut Outbox,
+    network: &'a mut Network,
     events: &'a mut Queue<E>,
     events_lost: &'a mut u64,
 }
 
 impl<M: Machine<Path = FourTuple>> Io<M> for Exchange<'_, M::Event> {
     fn buf(&mut self) -> Option<Buf<'_>> {
-        if self.outbox.is_full() {
-            self.outbox.flush(self.sockets, self.now);
-        }
-        self.outbox.buf(self.sockets.segments_max())
+        self.network.buf(self.now)
     }
 
     fn transmit(&mut self, transmit: Transmit<FourTuple>) {
-        self.outbox.push(transmit);
+        self.network.transmit(transmit);
     }
 
     fn event(&mut self, _: &mut M, _: Instant, event: M::Event) {
         *self.events_lost += u64::from(self.events.push_evicting(event).is_some());
     }
+
+    fn request(&mut self, request: Request) -> Option<Answer<'static>> {
+        self.network.request(self.now, &request)
+    }
 }
 
+#[cfg(test)]
+mod outside_tests;
 #[cfg(test)]
 mod tests;

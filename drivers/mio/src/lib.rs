@@ -7,6 +7,9 @@
 //! down. Other threads reach the machine through a [`Remote`], as closures that run between two
 //! turns.
 //!
+//! A machine may [ask](gimlet_machine::Request) for further UDP sockets; it has its answer before the turn
+//! ends. The owner may add and remove sockets between turns, as interfaces come and go.
+//!
 //! A turn does a bounded amount of work: at most one batch per socket, one drain, and
 //! [`CALLS_MAX`] calls. What is left over makes the next turn start at once.
 //!
@@ -65,6 +68,7 @@
 #![deny(missing_docs)]
 
 mod driver;
+mod network;
 mod remote;
 mod wait;
 

@@ -1,10 +1,11 @@
 //! Waiting for sockets, on mio's edge-triggered poll.
 
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use gimlet_udp::Sockets;
+use gimlet_udp::Socket;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -18,24 +19,35 @@ const REPORTS_MAX: usize = 256;
 pub(crate) struct Wait {
     poll: Poll,
     reports: Events,
-    readable: Vec<bool>,
+    readable: Ready,
     /// The full socket. Only while there is one do we ask for writability: an idle socket reports it
     /// after each datagram it sends, a wake-up for nothing.
     blocked: Option<usize>,
     is_writable: bool,
 }
 
+/// Those that may have something to do, each once, in the order in which they said so.
+#[derive(Debug, Default)]
+struct Ready {
+    marks: Vec<Mark>,
+    queue: VecDeque<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mark {
+    #[default]
+    Idle,
+    Queued,
+    /// In the queue, and gone since.
+    Forgotten,
+}
+
 impl Wait {
-    pub(crate) fn new(sockets: &Sockets) -> io::Result<Self> {
-        let poll = Poll::new()?;
-        for (index, socket) in sockets.iter().enumerate() {
-            poll.registry().register(&mut SourceFd(&socket.as_raw_fd()), Token(index), Interest::READABLE)?;
-        }
+    pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            poll,
+            poll: Poll::new()?,
             reports: Events::with_capacity(REPORTS_MAX),
-            // What arrived before the registration is not reported by an edge.
-            readable: vec![true; sockets.len()],
+            readable: Ready::default(),
             blocked: None,
             is_writable: false,
         })
@@ -43,6 +55,26 @@ impl Wait {
 
     pub(crate) fn waker(&self) -> io::Result<Waker> {
         Waker::new(self.poll.registry(), WAKER)
+    }
+
+    /// Watches socket number `index` from here on.
+    pub(crate) fn add(&mut self, index: usize, socket: &Socket) -> io::Result<()> {
+        let registry = self.poll.registry();
+        registry.register(&mut SourceFd(&socket.as_raw_fd()), Token(index), Interest::READABLE)?;
+        // What arrived before the registration is not reported by an edge.
+        self.readable.mark(index);
+        Ok(())
+    }
+
+    /// Watches socket number `index` no longer.
+    pub(crate) fn remove(&mut self, index: usize, socket: &Socket) -> io::Result<()> {
+        if self.blocked == Some(index) {
+            self.blocked = None;
+            // Whatever waited behind it may leave.
+            self.is_writable = true;
+        }
+        self.readable.forget(index);
+        self.poll.registry().deregister(&mut SourceFd(&socket.as_raw_fd()))
     }
 
     /// Waits for a report, at most `patience`.
@@ -54,31 +86,44 @@ impl Wait {
         }
         for report in &self.reports {
             let Token(index) = report.token();
-            if let Some(readable) = self.readable.get_mut(index) {
-                *readable |= report.is_readable() || report.is_error();
-                self.is_writable |= report.is_writable() && self.blocked == Some(index);
+            if report.token() == WAKER {
+                continue;
             }
+            if report.is_readable() || report.is_error() {
+                self.readable.mark(index);
+            }
+            self.is_writable |= report.is_writable() && self.blocked == Some(index);
         }
         Ok(())
     }
 
     /// Whether a socket has more to read than the last turn took.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_writable || self.readable.contains(&true)
+        self.is_writable || !self.readable.queue.is_empty()
     }
 
-    pub(crate) fn is_readable(&self, index: usize) -> bool {
-        self.readable[index]
+    /// How many sockets may have something to read.
+    pub(crate) fn readable(&self) -> usize {
+        self.readable.queue.len()
     }
 
-    /// A receive call that came back less than full has emptied the socket: whatever arrives later
-    /// makes a new edge.
-    pub(crate) fn set_readable(&mut self, index: usize, readable: bool) {
-        self.readable[index] = readable;
+    /// The next of them. It is due again once it has something new, or by [`Wait::set_readable`].
+    pub(crate) fn pop_readable(&mut self) -> Option<usize> {
+        self.readable.pop()
     }
 
-    /// Waits for room in socket number `blocked`, and in no other.
-    pub(crate) fn watch_writable(&mut self, sockets: &mut Sockets, blocked: Option<usize>) -> io::Result<()> {
+    /// A socket has more. A receive call that came back less than full has emptied it: whatever arrives
+    /// later makes a new edge.
+    pub(crate) fn set_readable(&mut self, index: usize) {
+        self.readable.mark(index);
+    }
+
+    /// Waits for room in the socket that is `blocked`, and in no other.
+    pub(crate) fn watch_writable<'a>(
+        &mut self,
+        socket: impl Fn(usize) -> Option<&'a Socket>,
+        blocked: Option<usize>,
+    ) -> io::Result<()> {
         self.is_writable = false;
         if self.blocked == blocked {
             return Ok(());
@@ -87,11 +132,60 @@ impl Wait {
         let changes =
             [(self.blocked, Interest::READABLE), (blocked, Interest::READABLE | Interest::WRITABLE)];
         for (index, interest) in changes {
-            let Some(index) = index else { continue };
-            let Some(socket) = sockets.at_mut(index) else { continue };
+            let Some((index, socket)) = index.and_then(|index| Some((index, socket(index)?))) else {
+                continue;
+            };
             registry.reregister(&mut SourceFd(&socket.as_raw_fd()), Token(index), interest)?;
         }
         self.blocked = blocked;
         Ok(())
+    }
+}
+
+impl Ready {
+    fn mark(&mut self, index: usize) {
+        if self.marks.len() <= index {
+            self.marks.resize(index + 1, Mark::Idle);
+        }
+        if self.marks[index] == Mark::Idle {
+            self.queue.push_back(index);
+        }
+        self.marks[index] = Mark::Queued;
+    }
+
+    fn forget(&mut self, index: usize) {
+        if let Some(mark @ Mark::Queued) = self.marks.get_mut(index) {
+            *mark = Mark::Forgotten;
+        }
+    }
+
+    fn pop(&mut self) -> Option<usize> {
+        loop {
+            let index = self.queue.pop_front()?;
+            if std::mem::take(&mut self.marks[index]) == Mark::Queued {
+                return Some(index);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_queued_once_and_one_that_is_gone_not_at_all() {
+        let mut ready = Ready::default();
+        for index in [3, 0, 3, 5] {
+            ready.mark(index);
+        }
+        ready.forget(0);
+        ready.forget(9);
+        // Another one took the place of the third: its turn is that of its predecessor.
+        ready.forget(3);
+        ready.mark(3);
+        assert_eq!(std::iter::from_fn(|| ready.pop()).collect::<Vec<_>>(), [3, 5]);
+        ready.mark(0);
+        assert_eq!((ready.pop(), ready.pop()), (Some(0), None));
     }
 }

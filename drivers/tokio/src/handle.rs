@@ -8,12 +8,14 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use gimlet_machine::{Instant, Interest};
-use gimlet_udp::{Clock, Sockets};
+use gimlet_udp::{Clock, Socket, Sockets};
+use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
 
 use crate::connection::Connection;
 use crate::driven::{Driven, DrivenSession};
 use crate::error::{Error, Stopped};
+use crate::order::Order;
 use crate::shared::{Phase, Shared};
 use crate::task::Task;
 use crate::waiters::Key;
@@ -127,9 +129,48 @@ impl<M: Driven> Handle<M> {
         self.shared().enter(|state| state.transmits_lost)
     }
 
-    /// Where the sockets are bound, in the order they were added.
-    pub fn local_addresses(&self) -> &[SocketAddr] {
-        &self.shared().local_addresses
+    /// Where the owner's sockets are bound, in the order they were added.
+    pub fn local_addresses(&self) -> Vec<SocketAddr> {
+        self.shared().enter(|state| state.local_addresses.clone())
+    }
+
+    /// Lets the machine speak through one more socket: an interface has come up. Tell the machine of its
+    /// address afterwards, if it wants to know. Cancelling does not undo it.
+    ///
+    /// # Errors
+    ///
+    /// The owner has given [`SOCKETS_MAX`](gimlet_udp::SOCKETS_MAX) already, the runtime cannot watch more,
+    /// or the driver stopped.
+    pub async fn add_socket(&self, socket: Socket) -> io::Result<()> {
+        let told = self.order(|told| Order::Add(socket, told)).await;
+        told.map_err(|why| io::Error::new(io::ErrorKind::NotConnected, why))?
+    }
+
+    /// Takes away the socket that is bound to exactly `local`: its interface is gone. Its port is free
+    /// then. Says whether there was such a socket among those that the owner gave; what a machine asked for
+    /// is its own. Cancelling does not undo it.
+    ///
+    /// # Errors
+    ///
+    /// The driver stopped: no socket is left.
+    pub async fn remove_socket(&self, local: SocketAddr) -> Result<bool, Stopped> {
+        self.order(|told| Order::Remove(local, told)).await
+    }
+
+    async fn order<R>(&self, order: impl FnOnce(oneshot::Sender<R>) -> Order) -> Result<R, Stopped> {
+        let (tell, told) = oneshot::channel();
+        self.shared().enter_and_ring(|state| match state.stopped() {
+            None => {
+                state.orders.push(order(tell));
+                Ok(())
+            }
+            Some(why) => Err(why.clone()),
+        })?;
+        match told.await {
+            Ok(told) => Ok(told),
+            // An order is dropped only when the driver stops.
+            Err(_) => Err(self.stopped().await),
+        }
     }
 
     /// The clock the machine lives by.

@@ -12,6 +12,10 @@
 //! find rung: a thousand small messages cost the task one turn. It calls sockets and wakers without
 //! the lock.
 //!
+//! A machine may [ask](gimlet_machine::Request) for further UDP sockets; the task opens them without the
+//! lock, and answers. The owner may add and remove sockets while it runs, as interfaces come and go:
+//! [`Handle::add_socket`], [`Handle::remove_socket`].
+//!
 //! # Guarantees
 //!
 //! * **Cancel-safe.** Every future that does not say otherwise may be dropped at any time: nothing is
@@ -78,6 +82,9 @@ mod connection;
 mod driven;
 mod error;
 mod handle;
+mod network;
+mod order;
+mod ready;
 mod shared;
 mod stream;
 mod task;

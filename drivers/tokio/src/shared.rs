@@ -7,11 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 use std::thread;
 
-use gimlet_machine::{Instant, Queue};
+use gimlet_machine::{Answer, Instant, Queue};
 use gimlet_udp::Clock;
 
 use crate::driven::{Driven, Wake};
 use crate::error::Stopped;
+use crate::order::Order;
 use crate::waiters::{Key, Waiters};
 
 /// Events that wait for [`Handle::next_event`](crate::Handle::next_event). Past it the oldest is
@@ -24,7 +25,6 @@ pub(crate) type Chore<M> = fn(&mut M, Instant, <M as Driven>::Interest) -> bool;
 
 pub(crate) struct Shared<M: Driven> {
     pub(crate) clock: Clock,
-    pub(crate) local_addresses: Vec<SocketAddr>,
     state: Mutex<State<M>>,
 }
 
@@ -38,6 +38,10 @@ pub(crate) struct State<M: Driven> {
     pub(crate) phase: Phase,
     pub(crate) audience: Audience<M>,
     pub(crate) transmits_lost: u64,
+    /// Where the owner's sockets are bound.
+    pub(crate) local_addresses: Vec<SocketAddr>,
+    /// What the owner wants done with them.
+    pub(crate) orders: Vec<Order>,
     driver: Bell,
 }
 
@@ -84,9 +88,11 @@ impl<M: Driven> Shared<M> {
                 chores: BTreeMap::new(),
             },
             transmits_lost: 0,
+            local_addresses,
+            orders: Vec::new(),
             driver: Bell::default(),
         };
-        Self { clock, local_addresses, state: Mutex::new(state) }
+        Self { clock, state: Mutex::new(state) }
     }
 
     /// Runs `work` under the lock. If it panics, the driver stops and everybody learns why.
@@ -109,6 +115,17 @@ impl<M: Driven> Shared<M> {
         result
     }
 
+    /// Tells the machine what became of its requests.
+    pub(crate) fn answer<'a>(&self, answers: impl IntoIterator<Item = Answer<'a>>) {
+        let mut answers = answers.into_iter().peekable();
+        if answers.peek().is_some() {
+            self.enter(|state| {
+                let now = state.now();
+                answers.for_each(|answer| state.machine.handle_answer(now, answer));
+            });
+        }
+    }
+
     /// Stops the driver, unless it has been stopped already, and tells everybody.
     pub(crate) fn stop(&self, why: Stopped) {
         let woken = self.enter(|state| state.stop(why));
@@ -117,14 +134,16 @@ impl<M: Driven> Shared<M> {
 
     /// The driver's task has given up the sockets, because it was stopped or else for `why`.
     pub(crate) fn end(&self, why: Stopped) {
-        let woken = self.enter(|state| {
+        let (woken, orders) = self.enter(|state| {
             let woken = state.stop(why);
             if let Phase::Stopping(why) = &state.phase {
                 state.phase = Phase::Stopped(why.clone());
             }
-            woken
+            (woken, std::mem::take(&mut state.orders))
         });
         woken.into_iter().for_each(Waker::wake);
+        // Whoever waits for them learns that they will not be carried out.
+        drop(orders);
     }
 }
 
@@ -246,6 +265,6 @@ impl<M: Driven> Drop for Witness<'_, M> {
 
 impl<M: Driven> fmt::Debug for Shared<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared").field("local_addresses", &self.local_addresses).finish_non_exhaustive()
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@
 
 mod end;
 mod machine;
+mod outside;
 mod session;
 mod toy;
 

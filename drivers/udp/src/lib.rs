@@ -4,7 +4,8 @@
 //! it receives, reads and writes ECN marks, takes a train of equal datagrams in one call (generic
 //! segmentation offload) and hands out what the kernel coalesced (generic receive offload) as
 //! the datagrams that were sent. [`Sockets`] is the set that a machine speaks through: one per
-//! local address, chosen by the `local` half of a [`FourTuple`](gimlet_machine::FourTuple).
+//! local address, chosen by the `local` half of a [`FourTuple`](gimlet_machine::FourTuple). Some are given
+//! to it by the owner, others it [asks for](gimlet_machine::Request); both may come and go.
 //! [`RecvBatch`] lends received datagrams to a machine in place, [`Outbox`] lends it buffers for
 //! what it sends and holds what a full socket did not take. [`Clock`] and [`seed`] are the time and
 //! the entropy that no crate under `core/` can reach.
@@ -48,11 +49,15 @@
 mod batch;
 mod clock;
 mod outbox;
+mod reason;
 mod socket;
 mod sockets;
 
 pub use batch::RecvBatch;
 pub use clock::{Clock, seed};
 pub use outbox::{OUTBOX_BLOCKED_MAX, Outbox};
-pub use socket::{Blocked, RECV_BUFFER, SEND_BUFFER, Socket, SocketCounters};
-pub use sockets::{SOCKETS_MAX, Sockets, SocketsCounters};
+pub use reason::close_reason;
+pub use socket::{
+    Blocked, RECV_BUFFER, REQUESTED_RECV_BUFFER, REQUESTED_SEND_BUFFER, SEND_BUFFER, Socket, SocketCounters,
+};
+pub use sockets::{REQUESTED_SOCKETS_MAX, SOCKETS_MAX, Sockets, SocketsCounters};

@@ -87,7 +87,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     let place = Place::new().map_err(|error| Failure::local("make a temporary folder", &error))?;
     let (public, _) = start("public", true, Allow::Anyone, report)?;
     let expires = node::unix_seconds() + TICKET_SECONDS;
-    let addresses = public.node.local_addresses().to_vec();
+    let addresses = public.node.local_addresses();
     let ticket = public.node.read(|node| node.ticket(&addresses, expires));
     let ticket = ticket
         .map_err(|stopped| Failure::new(Exit::Failed, stopped))?
@@ -118,7 +118,7 @@ fn start(
     let sockets = sockets::bind(&[(Ipv4Addr::LOCALHOST, 0).into()], &[])?;
     let node = Start { identity, sockets, public, allow, turn: Vec::new() }.run()?;
     report.name(id, name);
-    let addresses = node.local_addresses().to_vec();
+    let addresses = node.local_addresses();
     let told = addresses.iter().map(ToString::to_string).collect();
     report.say_of(Some(name), &Line::Started { peer: id.to_string(), addresses: told });
     let watch = Watch::start(&node, report, Some(name));

@@ -89,7 +89,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     let _watch = Watch::start(&node, report, None);
     tell_started(&node, &owned, report);
 
-    let addresses = advertised(&args.advertise, node.local_addresses());
+    let addresses = advertised(&args.advertise, &node.local_addresses());
     let expires = node::unix_seconds() + args.ticket_days * SECONDS_PER_DAY;
     let ticket: Result<Ticket, _> = node
         .read(|node: &Node| node.ticket(&addresses, expires))

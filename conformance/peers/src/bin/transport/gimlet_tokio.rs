@@ -99,7 +99,7 @@ where
     let thread = std::thread::spawn(move || {
         runtime().block_on(async {
             let handle = start(1, true);
-            let locals = handle.local_addresses().to_vec();
+            let locals = handle.local_addresses();
             let ticket = handle.read(|node| node.ticket(&locals, u64::MAX)).expect("running").expect("a ticket");
             tell.send(ticket).expect("the client waits");
             server(handle.accept().await.expect("a client")).await;
