@@ -318,8 +318,12 @@ fn through_a_relay_alone_they_meet_and_carry_datagrams_both_ways() {
     hear(&mut b, now, &format!("ufrag {}", credentials.ufrag));
     hear(&mut b, now, &format!("pwd {}", credentials.pwd));
     let of_b = b.take_lines();
-    of_a.iter().for_each(|line| hear(&mut b, now, line));
-    of_b.iter().for_each(|line| hear(&mut a, now, line));
+    for line in &of_a {
+        hear(&mut b, now, line);
+    }
+    for line in &of_b {
+        hear(&mut a, now, line);
+    }
     hear(&mut a, now, "start");
     hear(&mut b, now, "start");
     let now = live_beside(&mut a, &mut b, &mut relay, now, Duration::from_millis(200));
