@@ -92,20 +92,26 @@ pub(crate) struct Servers {
     pub(crate) relay_only: bool,
 }
 
+/// Where our candidates come from.
+#[derive(Debug)]
+struct Gathering {
+    client: Client,
+    /// Which STUN server was asked from where.
+    asked: BTreeMap<RequestId, FourTuple>,
+    relays: Relays,
+    /// What relays tell us about our own addresses is not offered.
+    relay_only: bool,
+    /// Whether we said `end`.
+    ended: bool,
+}
+
 /// See the module's page.
 #[derive(Debug)]
 pub(crate) struct Peer {
     agent: Agent,
-    client: Client,
-    relays: Relays,
-    /// What relays tell us about our own addresses is not offered.
-    relay_only: bool,
-    /// Which server was asked from where.
-    asked: BTreeMap<RequestId, FourTuple>,
+    gathering: Gathering,
     introduction: Introduction,
     meeting: Meeting,
-    /// Whether we said `end`.
-    ended: bool,
     /// Whether `quit` was heard.
     over: bool,
     outgoing: Queue<(Path, Vec<u8>)>,
@@ -132,13 +138,15 @@ impl Peer {
         let asking = ClientConfig { rto, rc, rm, ..ClientConfig::default() };
         let mut peer = Self {
             agent: Agent::new(now, rng.fork("ice"), config),
-            client: Client::new(rng.fork("stun"), asking),
-            relays: Relays::new(now, rng, sockets, &servers.turn),
-            relay_only: servers.relay_only,
-            asked: BTreeMap::new(),
+            gathering: Gathering {
+                client: Client::new(rng.fork("stun"), asking),
+                asked: BTreeMap::new(),
+                relays: Relays::new(now, rng, sockets, &servers.turn),
+                relay_only: servers.relay_only,
+                ended: false,
+            },
             introduction: Introduction::default(),
             meeting: Meeting::default(),
-            ended: false,
             over: false,
             outgoing: Queue::new(OUTGOING_MAX),
             lines: Queue::new(LINES_MAX),
@@ -154,8 +162,8 @@ impl Peer {
         for server in servers.stun.iter().filter(|_| !servers.relay_only) {
             for socket in sockets.iter().filter(|socket| socket.is_ipv4() == server.is_ipv4()) {
                 let path = FourTuple::new(*socket, *server);
-                match peer.client.binding(now, path) {
-                    Ok(id) => drop(peer.asked.insert(id, path)),
+                match peer.gathering.client.binding(now, path) {
+                    Ok(id) => drop(peer.gathering.asked.insert(id, path)),
                     Err(error) => peer.say(format!("error {server} is not asked from {socket}: {error}")),
                 }
             }
@@ -178,7 +186,7 @@ impl Peer {
 
     /// Gives back what relays hold for us.
     pub(crate) fn release(&mut self, now: Instant) {
-        self.relays.release(now);
+        self.gathering.relays.release(now);
     }
 
     /// Every line that was not taken yet, oldest first.
@@ -216,7 +224,7 @@ impl Peer {
                 let candidate = candidate(attribute)?;
                 let theirs = candidate.address.ip();
                 self.agent.add_remote_candidate(now, candidate).map_err(|error| error.to_string())?;
-                self.relays.permit(now, theirs);
+                self.gathering.relays.permit(now, theirs);
                 Ok(())
             }
             ("end", "") => {
@@ -290,8 +298,8 @@ impl Peer {
 
     /// Says `end`, once, when no server and no relay is awaited any more.
     fn consider_end(&mut self, now: Instant) {
-        let awaited = !self.asked.is_empty() || self.relays.is_pending();
-        if !awaited && !std::mem::replace(&mut self.ended, true) {
+        let awaited = !self.gathering.asked.is_empty() || self.gathering.relays.is_pending();
+        if !awaited && !std::mem::replace(&mut self.gathering.ended, true) {
             self.agent.end_of_local_candidates(now);
             self.say("end".to_owned());
         }
@@ -303,10 +311,10 @@ impl Peer {
 
     /// Hands on what the agent and the client tell.
     fn settle(&mut self, now: Instant) {
-        while let Some(event) = self.client.poll_event() {
+        while let Some(event) = self.gathering.client.poll_event() {
             self.on_server(now, &event);
         }
-        while let Some(news) = self.relays.poll_news() {
+        while let Some(news) = self.gathering.relays.poll_news() {
             self.on_relay(now, news);
         }
         while let Some(event) = self.agent.poll_event() {
@@ -317,7 +325,8 @@ impl Peer {
     fn on_relay(&mut self, now: Instant, news: News) {
         match news {
             News::Candidates { relayed, reflexive } => {
-                for candidate in [Some(relayed), reflexive.filter(|_| !self.relay_only)].into_iter().flatten()
+                for candidate in
+                    [Some(relayed), reflexive.filter(|_| !self.gathering.relay_only)].into_iter().flatten()
                 {
                     // After `end`, when a relay that was lost gives another address, it is too late.
                     if let Err(error) = self.offer(now, candidate) {
@@ -335,7 +344,7 @@ impl Peer {
             ClientEvent::Answered { id, mapped, .. } => (id, Ok(mapped)),
             ClientEvent::Failed { id, cause, .. } => (id, Err(cause)),
         };
-        let Some(path) = self.asked.remove(&id) else { return };
+        let Some(path) = self.gathering.asked.remove(&id) else { return };
         match mapped {
             // No NAT on the way: the host candidate says it all.
             Ok(mapped) if mapped == path.local => {}
@@ -352,7 +361,7 @@ impl Peer {
 
     fn on_agent(&mut self, now: Instant, event: Event) {
         if let Event::PathSelected { path: Path::Relayed { relay, peer } } = event {
-            self.relays.bind(now, relay, peer);
+            self.gathering.relays.bind(now, relay, peer);
         }
         match event {
             Event::PathSelected { .. } if self.meeting != Meeting::Connected => {
@@ -371,7 +380,7 @@ impl Peer {
             | Event::PathSuspect { .. }
             | Event::RoleChanged(_)
             | Event::LocalPeerReflexive { .. } => {}
-            Event::RemotePeerReflexive { address } => self.relays.permit(now, address.ip()),
+            Event::RemotePeerReflexive { address } => self.gathering.relays.permit(now, address.ip()),
         }
     }
 
@@ -397,7 +406,9 @@ impl Peer {
             return Verdict::Consumed;
         }
         let answers_us = match path {
-            Path::Direct(path) => self.client.handle_input(now, Input { path, ecn, bytes: &mut *bytes }),
+            Path::Direct(path) => {
+                self.gathering.client.handle_input(now, Input { path, ecn, bytes: &mut *bytes })
+            }
             Path::Relayed { .. } => Verdict::NotMine,
         };
         let is_ours = answers_us != Verdict::NotMine
@@ -413,22 +424,22 @@ impl Peer {
         transmit: Transmit<Path>,
         out: &mut Buf<'_>,
     ) -> Option<Transmit<FourTuple>> {
-        let sent = self.relays.put_on_wire(now, transmit, out);
+        let sent = self.gathering.relays.put_on_wire(now, transmit, out);
         self.counters.relay_unsent += u64::from(sent.is_none());
         sent
     }
 
     /// The agent's messages first: they are paced already.
     fn write_next(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        if let Some(sent) = self.relays.poll_transmit(now, out) {
+        if let Some(sent) = self.gathering.relays.poll_transmit(now, out) {
             return Some(sent);
         }
-        while let Some(written) = self.agent.poll_transmit(now, &mut self.relays.leave_room(out)) {
+        while let Some(written) = self.agent.poll_transmit(now, &mut self.gathering.relays.leave_room(out)) {
             if let Some(sent) = self.put_on_wire(now, written, out) {
                 return Some(sent);
             }
         }
-        if let Some(sent) = self.client.poll_transmit(now, out) {
+        if let Some(sent) = self.gathering.client.poll_transmit(now, out) {
             return Some(sent);
         }
         while let Some((path, bytes)) = self.outgoing.pop() {
@@ -448,7 +459,7 @@ impl Machine for Peer {
 
     fn handle_input(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
         let Input { path, ecn, bytes } = input;
-        let unwrapped = self.relays.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
+        let unwrapped = self.gathering.relays.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
         let verdict = match unwrapped {
             Verdict::Consumed => Verdict::Consumed,
             Verdict::NotMine => self.on_unwrapped(now, Input { path: Path::Direct(path), ecn, bytes }),
@@ -465,8 +476,8 @@ impl Machine for Peer {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        self.client.handle_timeout(now);
-        self.relays.handle_timeout(now);
+        self.gathering.client.handle_timeout(now);
+        self.gathering.relays.handle_timeout(now);
         self.agent.handle_timeout(now);
         self.settle(now);
     }
@@ -484,7 +495,11 @@ impl Machine for Peer {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let ours = [self.agent.poll_timeout(), self.client.poll_timeout(), self.relays.poll_timeout()];
+        let ours = [
+            self.agent.poll_timeout(),
+            self.gathering.client.poll_timeout(),
+            self.gathering.relays.poll_timeout(),
+        ];
         Deadline::earliest(ours)
     }
 }
