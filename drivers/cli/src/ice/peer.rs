@@ -324,12 +324,12 @@ impl Peer {
 
     fn on_relay(&mut self, now: Instant, news: News) {
         match news {
-            News::Candidates { relayed, reflexive } => {
+            News::Candidates(relayed, reflexive) => {
                 for candidate in
                     [Some(relayed), reflexive.filter(|_| !self.gathering.relay_only)].into_iter().flatten()
                 {
                     // After `end`, when a relay that was lost gives another address, it is too late.
-                    if let Err(error) = self.offer(now, candidate) {
+                    if let Err(error) = self.offer(now, *candidate) {
                         self.say(format!("error a relay's address is not offered: {error}"));
                     }
                 }

@@ -21,8 +21,8 @@ pub(crate) struct Relay {
 /// What a relay has to say.
 #[derive(Debug)]
 pub(super) enum News {
-    /// It gave us an address, and saw us at another.
-    Candidates { relayed: Candidate, reflexive: Option<Candidate> },
+    /// It gave us the first, and saw us at the second.
+    Candidates(Box<Candidate>, Option<Box<Candidate>>),
     /// It will not.
     Failed(String),
 }
@@ -167,8 +167,8 @@ fn news(client: &Client, event: &ClientEvent) -> Option<News> {
             let mapped = allocated.mapped;
             // Without a NAT on the way, the host candidate says it all.
             let reflexive = (mapped != flow.local)
-                .then(|| Candidate::server_reflexive(mapped, flow.local, Some(flow.remote)));
-            Some(News::Candidates { relayed: Candidate::relayed(address, flow, Some(mapped)), reflexive })
+                .then(|| Box::new(Candidate::server_reflexive(mapped, flow.local, Some(flow.remote))));
+            Some(News::Candidates(Box::new(Candidate::relayed(address, flow, Some(mapped))), reflexive))
         }
         ClientEvent::Failed { cause } => Some(News::Failed(format!("{}: {cause}", flow.remote))),
         // Peers that a relay refuses are reached otherwise or not at all; the agent finds out.
