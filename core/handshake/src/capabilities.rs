@@ -60,16 +60,20 @@ impl Capabilities {
     /// Answers STUN Binding requests on the socket that carries this connection (RFC 8489 §2).
     pub const STUN: Capabilities = Capabilities(1 << 3);
 
-    const NAMES: [(Capabilities, &'static str); 4] = [
+    /// Relays for peers that are connected to it, and tells them how to ask (RFC 8656).
+    pub const RELAY: Capabilities = Capabilities(1 << 4);
+
+    const NAMES: [(Capabilities, &'static str); 5] = [
         (Capabilities::DATAGRAMS, "datagrams"),
         (Capabilities::INTRODUCTION, "introduction"),
         (Capabilities::INTRODUCER, "introducer"),
         (Capabilities::STUN, "stun"),
+        (Capabilities::RELAY, "relay"),
     ];
 
     /// Everything that this version knows.
     pub const fn all() -> Capabilities {
-        Capabilities((1 << 4) - 1)
+        Capabilities((1 << 5) - 1)
     }
 
     /// Exactly these bits.

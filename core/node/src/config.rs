@@ -1,12 +1,13 @@
 //! How a node is set up, and everything that limits it.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gimlet_machine::PeerId;
+use gimlet_turn::{PeerPolicy, ServerLimits};
 use rustls::crypto::CryptoProvider;
 
 use crate::identity::Identity;
@@ -52,6 +53,47 @@ impl fmt::Debug for TurnServer {
     }
 }
 
+/// How a public node relays for peers that cannot reach each other (RFC 8656). Only peers that are connected to
+/// it learn how to ask, and each allocation costs the driver one socket.
+#[derive(Clone, Debug)]
+pub struct RelayConfig {
+    /// For whom, of those that are connected to us.
+    pub allow: Allow,
+    /// What clients are told in place of the address that a socket is bound to, one of each family: for a host
+    /// behind a one-to-one NAT. Without one, the socket's own.
+    pub advertised: Vec<IpAddr>,
+    /// To which addresses, besides other clients of this relay.
+    pub peers: PeerPolicy,
+    /// How much anybody may have.
+    pub limits: ServerLimits,
+}
+
+impl Default for RelayConfig {
+    /// For anyone who is connected, to peers that everybody can reach: 256 allocations, 4 for one peer, 32 from
+    /// one address, each 16 MiB a second. 256 sockets are a quarter of what a process usually may open.
+    fn default() -> Self {
+        let limits = ServerLimits {
+            allocations_max: 256,
+            per_user_max: 4,
+            per_address_max: 32,
+            bytes_per_second_max: 16 << 20,
+            ..ServerLimits::default()
+        };
+        Self { allow: Allow::Anyone, advertised: Vec::new(), peers: PeerPolicy::default(), limits }
+    }
+}
+
+/// What the core cannot have and the driver lends.
+#[derive(Clone, Debug)]
+pub struct Outside {
+    /// The standard library's clock at [`gimlet_machine::Instant::ZERO`]: quinn-proto wants one.
+    pub origin: std::time::Instant,
+    /// The wall clock at [`gimlet_machine::Instant::ZERO`], since the Unix epoch.
+    pub unix_time_at_origin: Duration,
+    /// The TLS cryptography.
+    pub provider: Arc<CryptoProvider>,
+}
+
 /// Everything a node is told at birth. The driver supplies what the core cannot have: a seed, two
 /// clock readings, the addresses of its sockets, and the cryptography.
 #[derive(Clone, Debug)]
@@ -62,21 +104,23 @@ pub struct Config {
     pub seed: [u8; 32],
     /// The addresses of the driver's sockets; each becomes a host candidate (RFC 8445 §5.1.1.1).
     pub local_addresses: Vec<SocketAddr>,
-    /// Whether this node serves others: answers STUN, accepts connections from anywhere, introduces.
+    /// Whether this node serves others: answers STUN, accepts connections from anywhere, introduces,
+    /// and relays if [`Config::relay`] says so.
     pub public: bool,
     /// STUN servers to ask for our addresses, besides every public node we are connected to.
     pub stun_servers: Vec<SocketAddr>,
     /// Relays for the peers that we cannot reach otherwise, at most
-    /// [`TURN_SERVERS_MAX`](crate::TURN_SERVERS_MAX). An address on each is asked for at birth, and kept.
+    /// [`TURN_SERVERS_MAX`](crate::TURN_SERVERS_MAX). An address on each is asked for at birth, and kept. Public
+    /// nodes that relay are used too, and need not be named.
     pub turn_servers: Vec<TurnServer>,
+    /// How to relay for others; `None`: not at all. For public nodes only.
+    pub relay: Option<RelayConfig>,
+    /// Whether relays are not to be used, neither ours nor those that peers name.
+    pub direct_only: bool,
     /// Who may connect to us.
     pub allow: Allow,
-    /// The standard library's clock at [`gimlet_machine::Instant::ZERO`]: quinn-proto wants one.
-    pub origin: std::time::Instant,
-    /// The wall clock at [`gimlet_machine::Instant::ZERO`], since the Unix epoch.
-    pub unix_time_at_origin: Duration,
-    /// The TLS cryptography.
-    pub provider: Arc<CryptoProvider>,
+    /// Clocks and cryptography.
+    pub outside: Outside,
     /// A name and version that peers see, for people: at most 64 bytes are kept.
     pub agent: String,
     /// What must not grow without bound.
@@ -100,10 +144,10 @@ impl Config {
             public: false,
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
+            relay: None,
+            direct_only: false,
             allow: Allow::Anyone,
-            origin,
-            unix_time_at_origin,
-            provider,
+            outside: Outside { origin, unix_time_at_origin, provider },
             agent: concat!("gimlet/", env!("CARGO_PKG_VERSION")).into(),
             limits: Limits::default(),
         }

@@ -161,8 +161,8 @@ impl Node {
             // More sockets than the agent's limit: the first ones are used.
             let _ = agent.add_local_candidate(now, Candidate::host(local));
         }
-        let told = BTreeSet::new();
-        let ice = Ice { peer, agent, attempt, via, connection: None, told, told_end: false };
+        let (told, shunned) = (BTreeSet::new(), BTreeSet::new());
+        let ice = Ice { peer, agent, attempt, via, connection: None, told, told_end: false, shunned };
         let id = self.children.ice.insert(ice);
         self.add_gathered(now, id);
         Some(id)
@@ -323,6 +323,8 @@ impl Node {
                 }
             }
             Timer::Offer(peer) => self.offer(now, peer),
+            Timer::Pass(peer) => self.hand_out_pass(now, peer),
+            Timer::RelayIdle => self.children.relays.release_idle(now),
             Timer::Retry(peer) => {
                 if self.peers.get(&peer).is_some_and(|entry| entry.link.is_none()) && !self.closing.node {
                     self.start_attempt(now, peer);

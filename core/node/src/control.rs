@@ -8,6 +8,7 @@ use gimlet_machine::PeerId;
 use serde::{Deserialize, Serialize};
 
 use crate::description::DESCRIPTION_MAX;
+use crate::relay_pass::RelayPass;
 
 /// Length of one control message; a longer one ends the connection, because the stream's framing
 /// cannot be trusted any more. Bytes.
@@ -22,6 +23,8 @@ pub(crate) enum Control {
     Introduced { from: [u8; 32], description: Vec<u8> },
     /// From an introducer: `peer` cannot be reached through me.
     Unreachable { peer: [u8; 32], why: Unreachable },
+    /// From a public node: I relay for you, and this is how to ask.
+    Relay(RelayPass),
 }
 
 /// Why an introducer did not carry a description.

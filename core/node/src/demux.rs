@@ -1,6 +1,8 @@
 //! Telling protocols apart on one socket (RFC 7983, RFC 9443).
 //!
 //! ```text
+//!   to an address that we relay from, TURN requests, and what clients send on their channels
+//!                         ──────────────────► the relay that we are (public nodes)
 //!   from a relay of ours ───────────────────► TURN: what peers sent through it comes out, and goes on below
 //!   first byte   0..=3 and the magic cookie ─► STUN: our own requests, ICE agents, our server
 //!               64..=127 or 192..=255 ───────► QUIC (short and long headers)
@@ -13,10 +15,17 @@ use gimlet_machine::{FourTuple, Input, Instant, Machine, Path, Verdict};
 use gimlet_stun::is_stun;
 
 use crate::node::Node;
+use crate::peer::Ice;
 
 impl Node {
     pub(crate) fn demux(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
         let Input { path, ecn, bytes } = input;
+        if let Some(embedded) = &mut self.children.embedded {
+            let verdict = embedded.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
+            if verdict != Verdict::NotMine {
+                return verdict;
+            }
+        }
         let verdict = self.children.relays.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
         match verdict {
             Verdict::Consumed => Verdict::Consumed,
@@ -51,7 +60,8 @@ impl Node {
         {
             return Verdict::Consumed;
         }
-        for (_, ice) in self.children.ice.iter_mut() {
+        let shuns = |ice: &Ice| ice.shunned.contains(&path.peer_address());
+        for (_, ice) in self.children.ice.iter_mut().filter(|(_, ice)| !shuns(ice)) {
             let input = Input { path, ecn, bytes: &mut *bytes };
             if ice.agent.handle_input(now, input) == Verdict::Consumed {
                 return Verdict::Consumed;

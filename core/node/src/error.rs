@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use gimlet_machine::PeerId;
 
 use crate::control::Unreachable;
-use crate::relay::TURN_SERVERS_MAX;
+use crate::relays::TURN_SERVERS_MAX;
 
 /// Why a node could not be built.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,10 @@ pub enum ConfigError {
     Agent(String),
     /// More relays than [`TURN_SERVERS_MAX`](crate::TURN_SERVERS_MAX).
     TooManyTurnServers(usize),
+    /// [`Config::relay`](crate::Config::relay) for a node that is not public: nobody could reach the relay.
+    RelayNotPublic,
+    /// The relay has no address to give: the node's sockets are wildcards and nothing is advertised.
+    RelayWithoutAddress,
     /// The name for this relay is empty, or name or password is too long.
     TurnCredentials(SocketAddr),
 }
@@ -116,6 +120,10 @@ impl fmt::Display for ConfigError {
             ConfigError::Quic(why) => write!(f, "the QUIC configuration was refused: {why}"),
             ConfigError::TooManyTurnServers(count) => {
                 write!(f, "{count} relays are too many: name at most {TURN_SERVERS_MAX}")
+            }
+            ConfigError::RelayNotPublic => f.write_str("only a public node can relay: make it public, too"),
+            ConfigError::RelayWithoutAddress => {
+                f.write_str("the relay does not know its address: name a local one, or one to advertise")
             }
             ConfigError::TurnCredentials(server) => {
                 write!(f, "the name for the relay {server} is empty, or it or the password is too long")
@@ -253,6 +261,11 @@ gimlet_machine::counters! {
         closed_undelivered,
         /// Datagrams for a relay that has no allocation of ours, or relays nothing to that peer.
         relay_unsent,
+        /// Relays of public nodes that are not used because there are [`TURN_SERVERS_MAX`](crate::TURN_SERVERS_MAX)
+        /// already.
+        relays_over_limit,
+        /// Passes for relays that cannot be used: expired, over a limit, or not asked for.
+        refused_passes,
         /// Permissions and channels that were not asked for because a relay already has its most.
         relay_peers_over_limit,
     }

@@ -138,6 +138,20 @@ pub enum Progress {
         /// Our address there.
         relayed: SocketAddr,
     },
+    /// We relay for this peer from here on.
+    Relaying {
+        /// Where its datagrams come from.
+        client: SocketAddr,
+    },
+    /// We relay for this peer no longer, on this allocation.
+    Relayed {
+        /// Where its datagrams came from.
+        client: SocketAddr,
+        /// Bytes from it to its peers.
+        to_peers: u64,
+        /// Bytes from its peers to it.
+        from_peers: u64,
+    },
     /// A relay gave us nothing; it is asked again when the next connection starts, if that can help.
     RelayFailed {
         /// Where the relay listens.
@@ -178,6 +192,10 @@ impl fmt::Display for Progress {
             Progress::NotIntroduced(why) => write!(f, "not introduced: {why}"),
             Progress::Reflexive { local, mapped } => write!(f, "{local} is seen as {mapped}"),
             Progress::Relay { server, relayed } => write!(f, "the relay {server} forwards from {relayed}"),
+            Progress::Relaying { client } => write!(f, "relaying for {client}"),
+            Progress::Relayed { client, to_peers, from_peers } => {
+                write!(f, "relayed for {client}: {to_peers} bytes out, {from_peers} bytes in")
+            }
             Progress::RelayFailed { server, cause } => write!(f, "no relaying by {server}: {cause}"),
             Progress::PathValid { path, rtt: Some(rtt) } => write!(f, "path valid: {path}, rtt {rtt:.1?}"),
             Progress::PathValid { path, rtt: None } => write!(f, "path valid: {path}"),

@@ -11,7 +11,7 @@
 use core::net::SocketAddr;
 use core::time::Duration;
 
-use gimlet_ice::Role;
+use gimlet_ice::{CandidateKind, Role};
 use gimlet_machine::{Id, Instant, PeerId};
 
 use crate::connect::ANSWERS_MAX;
@@ -96,7 +96,8 @@ impl Node {
     ) -> usize {
         candidates.truncate(DESCRIPTION_CANDIDATES_MAX);
         let count = candidates.len();
-        let unix_nanos = (self.config.unix_time_at_origin + now.since(Instant::ZERO)).as_nanos() as u64;
+        let unix_nanos =
+            (self.config.outside.unix_time_at_origin + now.since(Instant::ZERO)).as_nanos() as u64;
         let sequence = self.sequences.next(unix_nanos);
         let end_of_candidates = !self.is_gathering();
         let from = self.peer_id().0;
@@ -146,6 +147,7 @@ impl Node {
                 self.on_introduced(now, from, PeerId(sender), &description);
             }
             Control::Unreachable { peer, why } => self.on_unreachable(now, from, PeerId(peer), why),
+            Control::Relay(pass) => self.on_pass(now, from, &pass),
         }
     }
 
@@ -319,6 +321,12 @@ impl Node {
         }
         let mut usable = 0;
         for candidate in description.usable_candidates() {
+            if self.config.direct_only && candidate.kind == CandidateKind::Relayed {
+                // As many as the agent would hold; beyond, ICE knows the addresses as strangers'.
+                let room = ice.shunned.len() < DESCRIPTION_CANDIDATES_MAX;
+                room.then(|| ice.shunned.insert(candidate.address));
+                continue;
+            }
             usable += usize::from(ice.agent.add_remote_candidate(now, candidate).is_ok());
         }
         if description.end_of_candidates {

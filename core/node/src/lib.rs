@@ -7,7 +7,9 @@
 //!
 //! A *public* node serves others. It answers STUN on the same port, accepts connections from
 //! anywhere, and introduces two peers that are both connected to it: it carries their ICE
-//! descriptions, which they sign, so it cannot forge them. A public node is named by a [`Ticket`].
+//! descriptions, which they sign, so it cannot forge them. If it is told to ([`Config::relay`]), it is also the
+//! relay for peers that cannot reach each other: a TURN server (RFC 8656) on the same port, for those that are
+//! connected to it and nobody else. A public node is named by a [`Ticket`].
 //! A peer is named by its [`gimlet_machine::PeerId`] alone.
 //!
 //! Connecting to a peer goes like this: the offer, with our candidates, travels through an
@@ -16,12 +18,15 @@
 //! id; both sides say hello; the application hears [`Event::Connected`]. When ICE later selects a
 //! better path, data moves there and QUIC does not notice.
 //!
-//! Where no direct path works, a relay helps ([`Config::turn_servers`]): its addresses are candidates
-//! like others, of the lowest priority. What ICE and QUIC write for [`gimlet_machine::Path::Relayed`] is
+//! Where no direct path works, a relay helps: the public node that both know, or one that is configured
+//! ([`Config::turn_servers`]). Its addresses are candidates like others, of the lowest priority. A public node hands
+//! each peer a pass for its relay over their link; the peer uses it when a connection starts, and the first request
+//! is granted, because the pass holds what the relay would have asked for. What ICE and QUIC write for [`gimlet_machine::Path::Relayed`] is
 //! wrapped on its way out, and what the relay forwards is unwrapped before anybody else sees it.
 //!
-//! Inside, children do the work: one STUN client and server, one TURN client per relay, one ICE agent
-//! per peer, one QUIC endpoint. Input goes to the child it belongs to; then the node *settles*: events of one child
+//! Inside, children do the work: one STUN client and server, one TURN client per relay, a TURN server, one ICE
+//! agent per peer, one QUIC endpoint. Sockets that a child needs are asked of the driver
+//! ([`gimlet_machine::Request`]). Input goes to the child it belongs to; then the node *settles*: events of one child
 //! become commands to another until all are quiet. Nothing else in Gimlet knows two protocols.
 //!
 //! ```text
@@ -42,7 +47,12 @@
 //!
 //! * It never sends QUIC on a path that ICE has not validated, except to the addresses of a ticket,
 //!   which the node named there has signed. RFC 9000 §8.2 path validation is ICE's job here.
-//! * It does not relay for others: that is the server in `core/turn`.
+//! * It is no open relay. Without a link there is no pass; a pass ends by itself, and quotas are per peer. It relays
+//!   to addresses that everybody can reach and between its own clients, not into its owner's network.
+//! * It relays nothing itself while a direct path works: allocations are asked for when a connection starts, and
+//!   given back when none has needed them for [`RELAY_IDLE`].
+//! * A peer that uses direct paths only ([`Config::direct_only`]) hears nothing from relayed addresses that the other
+//!   side has named. A check that arrives before the name does is taken for a direct one.
 //! * It does not hide descriptions from the introducer, as RFC 8445 §19.3 assumes of any signalling.
 //!   What an introducer learns lets it disturb checks; it cannot read or alter what peers say,
 //!   because QUIC is pinned to their ids.
@@ -101,6 +111,7 @@ mod connect;
 mod control;
 mod demux;
 mod description;
+mod embedded;
 mod error;
 mod event;
 mod gather;
@@ -112,8 +123,11 @@ mod link;
 mod node;
 mod peer;
 mod relay;
+mod relay_pass;
 #[cfg(test)]
 mod relay_tests;
+mod relays;
+mod requests;
 mod sequence;
 mod session;
 mod settle;
@@ -126,19 +140,24 @@ mod timer;
 mod usage;
 
 pub use command::{Command, CommandError, Outcome};
-pub use config::{Allow, Config, Limits, TurnServer};
+pub use config::{Allow, Config, Limits, Outside, RelayConfig, TurnServer};
 pub use connect::{ANSWERS_MAX, ICE_AGENTS_MAX, RETRY_MIN};
 pub use control::{CONTROL_MESSAGE_MAX, Unreachable};
 pub use description::{DESCRIPTION_CANDIDATES_MAX, DESCRIPTION_MAX};
+pub use embedded::RelayReport;
 pub use error::{ConfigError, ConnectError, Error, LostCause, NodeCounters};
 pub use event::{Event, Progress, Via};
 pub use gather::REFLEXIVE_MAX;
 pub use gimlet_ice::PairReport;
+pub use gimlet_turn::{PeerPolicy, ServerCounters, ServerLimits};
 pub use identity::Identity;
 pub use link::CONTROL_QUEUE_MAX;
 pub use node::{ACCEPT_QUEUE_MAX, EVENTS_MAX, Node, STATE_EVENTS_MAX};
 pub use peer::UNACCEPTED_STREAMS_MAX;
-pub use relay::{PERMITTED_PER_PEER_MAX, TURN_SERVERS_MAX};
+pub use relay::PERMITTED_PER_PEER_MAX;
+pub use relay_pass::RELAY_PASS_LIFETIME;
+pub use relays::{RELAY_IDLE, TURN_SERVERS_MAX};
+pub use requests::SOCKETS_MAX;
 pub use sequence::SEQUENCES_MAX;
 pub use streams::{ENDED_BYTES_MAX, ENDED_STREAMS_MAX, OVER_STREAMS_MAX, Stream};
 pub use ticket::{TICKET_ADDRESSES_MAX, TICKET_TEXT_MAX, Ticket, TicketError};

@@ -235,6 +235,7 @@ impl Node {
         if streams {
             self.tell(Event::StreamsReady { peer });
         }
+        self.hand_out_pass(now, peer);
         if introduces {
             if let Some(server) = self.address_of(peer) {
                 self.gather_from(now, server);
@@ -336,8 +337,10 @@ impl Node {
         }
         self.timers.clear(Timer::Close(peer));
         self.timers.clear(Timer::Hello(peer));
+        self.timers.clear(Timer::Pass(peer));
         self.closing.links.remove(&peer);
         let reconnecting = self.is_missed(peer, &cause, was_open);
+        self.children.relays.on_link_lost(peer, reconnecting || cause == LostCause::Replaced);
         let replaced = cause == LostCause::Replaced;
         let Some(entry) = self.peers.get_mut(&peer) else { return };
         let connect_error = ConnectError::Handshake(cause.to_string());

@@ -7,17 +7,20 @@ use gimlet_handshake::{Capabilities, Hello, Role};
 use gimlet_ice::{Agent, PairReport};
 use gimlet_machine::FourTuple;
 use gimlet_machine::{
-    Arena, Buf, Deadline, Input, Instant, Machine, Path, PeerId, Queue, Rng, Timers, Transmit, Verdict,
+    Answer, Arena, Buf, Deadline, Input, Instant, Machine, Path, PeerId, Queue, Request, Rng, Timers,
+    Transmit, Verdict,
 };
 use gimlet_quic::{ConnectionId, Endpoint};
 use gimlet_stun::{Client, Server};
 
 use crate::config::Config;
+use crate::embedded::Embedded;
 use crate::error::{ConfigError, NodeCounters};
 use crate::event::{Event, Progress};
 use crate::gather::Gathering;
 use crate::peer::{Ice, Peer};
-use crate::relay::Relays;
+use crate::relays::Relays;
+use crate::requests::{Owner, Requests};
 use crate::sequence::Sequences;
 use crate::streams::Streams;
 use crate::ticket::{Ticket, TicketError};
@@ -73,6 +76,8 @@ pub(crate) struct Children {
     pub(crate) ice: Arena<Ice>,
     pub(crate) gathering: Gathering,
     pub(crate) relays: Relays,
+    /// The relay that we are, if we are one.
+    pub(crate) embedded: Option<Embedded>,
 }
 
 /// What waits for the owner.
@@ -80,6 +85,7 @@ pub(crate) struct Children {
 pub(crate) struct Outbox {
     pub(crate) events: Queue<Event>,
     pub(crate) accepted: Queue<PeerId>,
+    pub(crate) requests: Requests,
 }
 
 impl Node {
@@ -99,7 +105,8 @@ impl Node {
             server: Server::new(gimlet_stun::ServerConfig::default()),
             ice: Arena::new(),
             gathering: Gathering::new(),
-            relays: Relays::new(now, &rng.fork("turn"), &config)?,
+            relays: Relays::new(now, rng.fork("turn"), &config)?,
+            embedded: Embedded::new(&rng, &config)?,
         };
         let mut node = Node {
             hello: hello(&config)?,
@@ -110,7 +117,11 @@ impl Node {
             streams: Streams::new(),
             sequences: Sequences::new(),
             timers: Timers::new(),
-            out: Outbox { events: Queue::new(STATE_EVENTS_MAX), accepted: Queue::new(ACCEPT_QUEUE_MAX) },
+            out: Outbox {
+                events: Queue::new(STATE_EVENTS_MAX),
+                accepted: Queue::new(ACCEPT_QUEUE_MAX),
+                requests: Requests::new(),
+            },
             counters: NodeCounters::default(),
             closing: Closing::default(),
             config,
@@ -132,7 +143,7 @@ impl Node {
 
     /// The wall clock at `now`: seconds since the Unix epoch, as the driver set it.
     pub fn unix_seconds(&self, now: Instant) -> u64 {
-        (self.config.unix_time_at_origin + now.since(Instant::ZERO)).as_secs()
+        (self.config.outside.unix_time_at_origin + now.since(Instant::ZERO)).as_secs()
     }
 
     /// The path that data to `peer` takes.
@@ -203,7 +214,8 @@ impl Node {
 fn hello(config: &Config) -> Result<Hello, ConfigError> {
     let peer = Capabilities::DATAGRAMS | Capabilities::INTRODUCTION;
     let (role, capabilities) = if config.public {
-        (Role::Public, peer | Capabilities::INTRODUCER | Capabilities::STUN)
+        let relay = if config.relay.is_some() { Capabilities::RELAY } else { Capabilities::NONE };
+        (Role::Public, peer | Capabilities::INTRODUCER | Capabilities::STUN | relay)
     } else {
         (Role::Peer, peer)
     };
@@ -212,9 +224,9 @@ fn hello(config: &Config) -> Result<Hello, ConfigError> {
 
 fn quic_config(config: &Config) -> gimlet_quic::Config {
     let mut quic = gimlet_quic::Config::new(
-        config.origin,
-        config.unix_time_at_origin,
-        config.provider.clone(),
+        config.outside.origin,
+        config.outside.unix_time_at_origin,
+        config.outside.provider.clone(),
         config.identity.secret(),
     );
     // Room for a successor beside each connection: a peer that was restarted replaces its old one, and
@@ -236,8 +248,11 @@ impl Machine for Node {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        let Children { quic, stun, server, ice, relays, .. } = &mut self.children;
+        let Children { quic, stun, server, ice, relays, embedded, .. } = &mut self.children;
         relays.handle_timeout(now);
+        if let Some(embedded) = embedded {
+            embedded.handle_timeout(now);
+        }
         quic.handle_timeout(now);
         stun.handle_timeout(now);
         server.handle_timeout(now);
@@ -272,6 +287,11 @@ impl Machine for Node {
         if let Some(transmit) = self.children.server.poll_transmit(now, out) {
             return Some(transmit);
         }
+        if let Some(embedded) = &mut self.children.embedded
+            && let Some(transmit) = embedded.poll_transmit(now, out)
+        {
+            return Some(transmit);
+        }
         // Before what is to be wrapped: the permission leaves ahead of the data that needs it.
         if let Some(transmit) = self.children.relays.poll_transmit(now, out) {
             return Some(transmit);
@@ -297,10 +317,28 @@ impl Machine for Node {
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
-        let Children { quic, stun, server, ice, relays, .. } = &self.children;
+        let Children { quic, stun, server, ice, relays, embedded, .. } = &self.children;
         let own = [quic.poll_timeout(), stun.poll_timeout(), server.poll_timeout(), self.timers.deadline()];
+        let turn = [relays.poll_timeout(), embedded.as_ref().and_then(Embedded::poll_timeout)];
         let agents = ice.iter().map(|(_, ice)| ice.agent.poll_timeout());
-        Deadline::earliest(own.into_iter().chain([relays.poll_timeout()]).chain(agents))
+        Deadline::earliest(own.into_iter().chain(turn).chain(agents))
+    }
+
+    fn poll_request(&mut self) -> Option<Request> {
+        self.out.requests.poll()
+    }
+
+    fn handle_answer(&mut self, now: Instant, answer: Answer<'_>) {
+        let id = answer.id();
+        // Nobody's: we have closed it meanwhile, and the driver hears so next.
+        let Some(owner) = self.out.requests.owner(id) else { return };
+        if matches!(answer, Answer::Closed { .. }) {
+            self.out.requests.forget(id);
+        }
+        match owner {
+            Owner::Relay(relay) => self.on_relay_answer(now, relay, &answer),
+        }
+        self.settle(now);
     }
 }
 

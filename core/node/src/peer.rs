@@ -72,6 +72,8 @@ pub(crate) struct Ice {
     pub(crate) told: BTreeSet<SocketAddr>,
     /// The peer was told that no more candidates follow.
     pub(crate) told_end: bool,
+    /// The peer's relayed addresses, where we use direct paths only: checks from there go unheard.
+    pub(crate) shunned: BTreeSet<SocketAddr>,
 }
 
 /// An authenticated connection.

@@ -178,7 +178,8 @@ impl Session for Node {
 
     fn is_closed(&self) -> bool {
         // The last goodbye may have to leave through a relay, which is let go after that.
-        self.has_said_goodbye() && self.children.relays.is_released()
+        let released = self.children.relays.is_released() && !self.out.requests.is_waiting();
+        self.has_said_goodbye() && released
     }
 
     fn wakes(event: &Event) -> Option<Interest<PeerId, Stream>> {

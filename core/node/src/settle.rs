@@ -50,7 +50,7 @@ impl Node {
         }
         self.finish_closing(now);
         self.tell_relays(now);
-        busy
+        self.settle_relay(now) || busy
     }
 
     fn next_ice_event(&mut self) -> Option<(Id<Ice>, IceEvent)> {

@@ -15,6 +15,10 @@ pub(crate) enum Timer {
     Close(PeerId),
     /// The handshake is done, but the peer has not said hello.
     Hello(PeerId),
+    /// The peer's pass for our relay is half over.
+    Pass(PeerId),
+    /// No connection has needed the relays of public nodes for a while.
+    RelayIdle,
 }
 
 impl Named for Timer {
@@ -25,6 +29,8 @@ impl Named for Timer {
             Timer::Retry(_) => "retry",
             Timer::Close(_) => "close",
             Timer::Hello(_) => "hello",
+            Timer::Pass(_) => "relay pass",
+            Timer::RelayIdle => "relay idle",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use gimlet_machine::Deadline;
 
+use crate::embedded::Embedded;
 use crate::node::Node;
 
 /// What a node holds. After [`gimlet_machine::Session::close_all`] and a few round trips, nothing but
@@ -25,6 +26,10 @@ pub struct Usage {
     pub stun_requests: usize,
     /// Allocations on relays, those being asked for or given back included.
     pub allocations: usize,
+    /// Allocations of others on the relay that we are.
+    pub relaying: usize,
+    /// Sockets that we asked the driver for.
+    pub sockets: usize,
     /// The node's own next timer; its children's are not counted.
     pub timer: Option<Deadline>,
 }
@@ -41,6 +46,8 @@ impl Node {
             streams: self.streams.len(),
             stun_requests: self.children.stun.requests(),
             allocations: self.children.relays.allocations(),
+            relaying: self.children.embedded.as_ref().map_or(0, Embedded::allocations),
+            sockets: self.out.requests.sockets(),
             timer: self.timers.deadline(),
         }
     }

@@ -261,10 +261,11 @@ impl Server {
 
     /// The socket that was open is open no more: the allocation ends with it, and the client learns so from its
     /// next request (RFC 8656 §3.2).
-    pub fn relay_closed(&mut self, id: RelayId) {
+    /// For a socket that never opened this is [`Server::relay_failed`].
+    pub fn relay_gone(&mut self, now: Instant, id: RelayId) {
         match self.allocations.get(id.allocation).map(|allocation| allocation.leg(id.family)) {
             Some(Leg::Open { .. }) => self.close(id.allocation),
-            Some(Leg::Opening | Leg::Unwanted | Leg::Refused(_)) | None => self.counters.stale_relay += 1,
+            Some(Leg::Opening | Leg::Unwanted | Leg::Refused(_)) | None => self.relay_failed(now, id),
         }
     }
 
@@ -280,6 +281,11 @@ impl Server {
     /// [`NONCE_LIFETIME`], and no secret.
     pub fn challenge_on(&self, now: Instant, path: FourTuple) -> Challenge {
         self.gate.challenge(now, path)
+    }
+
+    /// Whether whoever sends on `path` has an allocation, or is about to.
+    pub fn is_client(&self, path: FourTuple) -> bool {
+        self.clients.contains(&path)
     }
 
     /// Whether `local` is the address of a socket that was opened for a client.

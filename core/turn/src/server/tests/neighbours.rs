@@ -117,7 +117,7 @@ fn a_socket_that_closed_by_itself_ends_its_allocation_and_all_end_at_once() {
     let id = opens(&mut play, relay());
     assert_eq!(one.hears(&mut play), None);
     play.tells(|event| matches!(event, ServerEvent::Allocated { .. }));
-    run(&mut play, |server, _| server.relay_closed(id));
+    run(&mut play, |server, now| server.relay_gone(now, id));
     play.tells(|event| matches!(event, ServerEvent::CloseRelay { .. }));
     play.tells(|event| matches!(event, ServerEvent::Released { .. })).quiet();
     assert_eq!(one.permits(&mut play, peer(0)), Some(437), "the next request tells the client");
@@ -125,6 +125,6 @@ fn a_socket_that_closed_by_itself_ends_its_allocation_and_all_end_at_once() {
     run(&mut play, |server, _| server.close_all());
     play.tells(|event| matches!(event, ServerEvent::CloseRelay { .. }));
     play.tells(|event| matches!(event, ServerEvent::Released { .. })).quiet();
-    run(&mut play, |server, _| server.relay_closed(id));
+    run(&mut play, |server, now| server.relay_gone(now, id));
     assert_eq!(play.machine().inner().counters().stale_relay, 1);
 }
