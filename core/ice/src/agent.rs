@@ -6,6 +6,7 @@ mod input;
 mod nomination;
 mod output;
 mod pairing;
+mod punch;
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -20,13 +21,14 @@ use crate::checks::{Check, Checks};
 use crate::credentials::Session;
 use crate::event::Events;
 use crate::pair::{Pair, PairError};
+use crate::punch::Punching;
 use crate::report::PairReport;
 use crate::role::Tiebreak;
 use crate::state::{PairStep, State, Step};
 use crate::timer::TimerKey;
 use crate::{
     Candidate, CandidateError, Credentials, CredentialsError, Event, FailureCause, IceCounters,
-    KEEPALIVE_INTERVAL, Limits, PAC_TIMEOUT, Role, TA_MIN,
+    KEEPALIVE_INTERVAL, Limits, PAC_TIMEOUT, PunchLimits, Role, TA_MIN,
 };
 
 /// How an agent is set up.
@@ -52,6 +54,8 @@ pub struct Config {
     /// draft-thatcher-ice-renomination): the controlling agent may then move to a better path at any time,
     /// not only when the selected one died.
     pub renomination: bool,
+    /// What hole punching may cost, if [`Agent::punch`] is called.
+    pub punch: PunchLimits,
     /// How much the agent holds.
     pub limits: Limits,
 }
@@ -67,6 +71,7 @@ impl Default for Config {
             credentials: None,
             lite: false,
             renomination: false,
+            punch: PunchLimits::default(),
             limits: Limits::default(),
         }
     }
@@ -207,6 +212,7 @@ impl Agent {
         self.step(Step::Close);
         self.answers.clear();
         self.checks.clear();
+        self.checks.punching = Punching::new();
         self.checklist.remove_unchecked(|_| false, |_| ());
         self.timers = Timers::new();
         self.settle(now);
@@ -248,8 +254,8 @@ impl Agent {
 
     /// Our candidates as they are to be signalled: what the owner added, with unique priorities.
     pub fn local_candidates(&self) -> impl Iterator<Item = &Candidate> {
-        let signalled = |candidate: &&Candidate| candidate.kind != crate::CandidateKind::PeerReflexive;
-        self.candidates.locals().map(|(_, local)| &local.candidate).filter(signalled)
+        let signalled = self.candidates.locals().filter(|(_, local)| local.is_signalled());
+        signalled.map(|(_, local)| &local.candidate)
     }
 
     /// The peer's candidates, learned ones included.
@@ -344,9 +350,12 @@ impl Agent {
         } else {
             self.consider_nomination(now);
         }
+        self.consider_punch(now);
         self.consider_failure();
         self.watch(now);
         let (check, expiry) = (self.next_check(), self.checks.next_expiry());
+        let punch = self.punch_deadline(now);
+        self.arm(TimerKey::Punch, punch);
         self.arm(TimerKey::Check, check);
         self.arm(TimerKey::Expire, expiry);
     }
@@ -356,7 +365,7 @@ impl Agent {
     fn consider_failure(&mut self) {
         let patient = self.timers.at(TimerKey::Patience).is_some();
         let ended = self.candidates.is_local_ended() && self.candidates.is_remote_ended();
-        if self.state != State::Checking || patient || !ended {
+        if self.state != State::Checking || patient || !ended || self.checks.punching.is_hopeful() {
             return;
         }
         let open = |pair: &Pair| pair.state().is_open() || pair.is(crate::PairState::Succeeded);
@@ -421,7 +430,11 @@ impl Machine for Agent {
         while let Some(key) = self.timers.pop(now) {
             match key {
                 // What these stand for is looked up, not remembered: see `settle`.
-                TimerKey::Check | TimerKey::Expire | TimerKey::Nominate | TimerKey::Patience => {}
+                TimerKey::Check
+                | TimerKey::Expire
+                | TimerKey::Nominate
+                | TimerKey::Patience
+                | TimerKey::Punch => {}
                 TimerKey::Keepalive => {
                     self.answers.keepalive = true;
                     self.timers.set(TimerKey::Keepalive, now + KEEPALIVE_INTERVAL);
@@ -442,7 +455,7 @@ impl Machine for Agent {
         self.events.pop()
     }
 
-    /// Answers go first, then triggered checks, retransmissions, ordinary checks, keepalives.
+    /// Answers go first, then triggered checks, retransmissions, ordinary checks, probes, keepalives.
     fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Path>> {
         let path = self.write_next(now, out)?;
         debug_assert!(out.len() <= crate::MESSAGE_MAX, "the bound holds");

@@ -18,12 +18,19 @@ pub(crate) struct Local {
     /// Whether it stands in pairs for its base: the preferred one of those that share it, which makes
     /// the others redundant (RFC 8445 §6.1.2.4).
     stands: bool,
+    /// A socket of a punch that the peer has hit. Nobody is told of it.
+    pub(crate) punched: bool,
 }
 
 impl Local {
     /// Whether the peer told us of it by its answers.
     fn is_learned(&self) -> bool {
         self.candidate.kind == CandidateKind::PeerReflexive
+    }
+
+    /// Whether the peer is to be told of it.
+    pub(crate) fn is_signalled(&self) -> bool {
+        !self.is_learned() && !self.punched
     }
 }
 
@@ -121,7 +128,8 @@ impl Candidates {
             return Ok(None);
         }
         let kind = candidate.kind;
-        let same_kind = self.locals.iter().filter(|(_, local)| local.candidate.kind == kind).count();
+        let alike = |local: &Local| local.candidate.kind == kind && !local.punched;
+        let same_kind = self.locals.iter().filter(|(_, local)| alike(local)).count();
         if same_kind >= limits.local_candidates_max {
             return Err(CandidateError::TooMany);
         }
@@ -129,7 +137,7 @@ impl Candidates {
         let foundation = self.local_foundation(candidate.foundation);
         let stands = self.take_over_base(&candidate);
         grow(&mut self.locals);
-        Ok(Some(self.locals.insert(Local { candidate, foundation, stands })))
+        Ok(Some(self.locals.insert(Local { candidate, foundation, stands, punched: false })))
     }
 
     /// Whether `newcomer` stands for its base from here on; whoever did before steps back.
@@ -294,8 +302,40 @@ impl Candidates {
         let candidate = base.seen_as(mapped);
         let foundation = self.local_foundation(candidate.foundation);
         grow(&mut self.locals);
-        self.locals.insert(Local { candidate, foundation, stands: false });
+        self.locals.insert(Local { candidate, foundation, stands: false, punched: false });
         true
+    }
+
+    /// Takes the socket `socket` of a punch, which is nobody's base, as a base of pairs.
+    pub(crate) fn add_punched(&mut self, socket: SocketAddr, component: u16) -> Id<Local> {
+        let mut candidate = Candidate::host(socket).with_component(component);
+        self.make_priority_unique(&mut candidate);
+        let foundation = self.fresh_foundation();
+        grow(&mut self.locals);
+        self.locals.insert(Local { candidate, foundation, stands: true, punched: true })
+    }
+
+    pub(crate) fn count_punched(&self) -> usize {
+        self.locals.iter().filter(|(_, local)| local.punched).count()
+    }
+
+    /// The socket of `id`, if it belongs to a punch.
+    pub(crate) fn punched_socket(&self, id: Id<Local>) -> Option<SocketAddr> {
+        self.locals.get(id).filter(|local| local.punched).map(|local| local.candidate.address)
+    }
+
+    /// Removes the sockets of a punch but for `keep`, with all that was seen of them. Returns them.
+    pub(crate) fn remove_punched(&mut self, keep: Option<Id<Local>>) -> Vec<Id<Local>> {
+        let gone = self.locals.iter().filter(|(id, local)| local.punched && Some(*id) != keep);
+        let gone: Vec<_> = gone.map(|(id, local)| (id, local.candidate.clone())).collect();
+        for (_, candidate) in &gone {
+            let shares = self.locals.iter().filter(|(_, local)| local.candidate.shares_base_with(candidate));
+            let shares: Vec<_> = shares.map(|(id, _)| id).collect();
+            for id in shares {
+                self.locals.remove(id);
+            }
+        }
+        gone.into_iter().map(|(id, _)| id).collect()
     }
 
     fn local_foundation(&mut self, foundation: Foundation) -> u16 {

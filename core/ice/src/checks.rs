@@ -9,6 +9,7 @@ use gimlet_stun::{Due, RC_DEFAULT, RM_DEFAULT, Retransmission, TransactionId};
 use crate::CONSENT_TIMEOUT;
 use crate::consent::Consent;
 use crate::pair::{Nominated, Pair};
+use crate::punch::Punching;
 
 /// One connectivity check (RFC 8445 §2.5).
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +55,8 @@ pub(crate) struct Checks {
     rng: Rng,
     /// The path in use, whose requests share the pacing.
     pub(crate) consent: Consent,
+    /// Hole punching, whose probes share the pacing.
+    pub(crate) punching: Punching,
 }
 
 impl Checks {
@@ -65,6 +68,7 @@ impl Checks {
             max: max.max(1),
             rng,
             consent: Consent::new(),
+            punching: Punching::new(),
         }
     }
 
@@ -76,6 +80,12 @@ impl Checks {
     /// Whether the pacing allows a check to leave.
     pub(crate) fn may_send(&self, now: Instant) -> bool {
         now >= self.next_slot
+    }
+
+    /// Something that is paced as checks are leaves at this moment.
+    pub(crate) fn take_slot(&mut self, now: Instant) {
+        debug_assert!(self.may_send(now), "the caller asks first");
+        self.next_slot = now + self.ta;
     }
 
     pub(crate) const fn next_slot(&self) -> Instant {

@@ -17,6 +17,12 @@ gimlet_machine::counters! {
         probes_missed,
         /// Changes of the selected path after the first selection.
         moves,
+        /// Probes of a punch.
+        probes_sent,
+        /// Answers to probes of a punch.
+        probes_answered,
+        /// Hits for which a punch stopped.
+        hits,
         /// Looked like STUN and was not (RFC 8489 §5, §14.7).
         malformed,
         /// Indications on a path of ours: they only keep NATs open.
@@ -53,6 +59,8 @@ gimlet_machine::counters! {
         peer_reflexive_dropped,
         /// Pairs that gave way to likelier ones, or were not formed.
         pairs_dropped,
+        /// Hits on further sockets of a punch: there were enough.
+        hits_ignored,
         /// Events that gave way because the owner did not take them.
         events_dropped,
     }

@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use gimlet_machine::{Path, Queue};
 
-use crate::{Role, State};
+use crate::{PunchState, Role, State};
 
 /// Something that happened, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +50,30 @@ pub enum Event {
         /// Where the peer's check came from.
         address: SocketAddr,
     },
+    /// Hole punching moves on, or needs sockets ([`crate::Agent::punch`]).
+    Punch(PunchEvent),
     /// No pair works and none can be added any more.
     Failed {
         /// What was tried.
         cause: FailureCause,
+    },
+}
+
+/// How a punch goes, and what it asks of the owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PunchEvent {
+    /// The punch moved to this state.
+    StateChanged(PunchState),
+    /// Open so many sockets, each with a port of its own, and hand their addresses to
+    /// [`crate::Agent::add_punch_socket`].
+    OpenSockets {
+        /// How many.
+        count: usize,
+    },
+    /// The sockets opened for the punch are not needed any more and may be closed.
+    CloseSockets {
+        /// But for this one, which is in use.
+        but: Option<SocketAddr>,
     },
 }
 
@@ -90,11 +110,13 @@ impl Event {
             Event::PathValid { .. }
             | Event::PathSuspect { .. }
             | Event::LocalPeerReflexive { .. }
-            | Event::RemotePeerReflexive { .. } => true,
+            | Event::RemotePeerReflexive { .. }
+            | Event::Punch(PunchEvent::StateChanged(_)) => true,
             Event::StateChanged(_)
             | Event::PathSelected { .. }
             | Event::ConsentExpired { .. }
             | Event::RoleChanged(_)
+            | Event::Punch(PunchEvent::OpenSockets { .. } | PunchEvent::CloseSockets { .. })
             | Event::Failed { .. } => false,
         }
     }

@@ -28,6 +28,23 @@
 //! [`Agent::remove_local_candidate`] and [`Agent::report_silence`] say sooner what silence would say later.
 //! [`Agent::restart`] begins a new generation beside the path in use (RFC 8445 §9).
 //!
+//! Where a NAT gives every destination another port, no candidate can be right. [`Agent::punch`] then looks
+//! for a way by trying many, as [`plan`] works out from what both sides know of their NATs ([`Profile`]):
+//!
+//! | the hard NAT | sockets that its side opens | ports that the other tries | likely in one pass |
+//! |---|--:|--:|--:|
+//! | counts | 4 | 32 | always, if nobody else uses it |
+//! | deals from a block of 512 … 4096 | 16 … 64 | 128 … 256 | 0.98 … 0.99 |
+//! | deals from everywhere | 256 | 1024 | 0.983 |
+//! | both, or something less likely than 0.95 | | | declined, with the reason |
+//!
+//! Probes are ordinary checks, so what they find is an ordinary pair. They wait for every other packet, leave at
+//! most 200 times in a second and [`PUNCH_PROBES_MAX`] times in any hour, and go only where the peer was heard
+//! from or the owner knows it to be ([`Agent::vouch`]). Data takes a relay meanwhile and moves when a direct
+//! path is found. Two NATs that are not hard, and still do not connect, suffer from packets that came too early and
+//! took a flow's place (Linux without a firewall rule does that): the plan then is to fall silent until both have
+//! forgotten, and to begin at one moment.
+//!
 //! Whatever is not signed with the right password changes nothing but a counter, and is answered at
 //! most ten times a second by something smaller than itself. What is signed is still bounded: see
 //! [`Limits`].
@@ -40,7 +57,10 @@
 //! * **Several components or streams** (RFC 8445 §4): QUIC multiplexes. Use an agent for each.
 //! * **TCP candidates** (RFC 6544). Their lines are read and written, so that they survive signalling.
 //! * **Free candidates** (RFC 8445 §8.3): the sockets are the owner's, who knows what else uses them.
-//! * **React to ICMP** (RFC 8445 §7.2.5.2.4): anybody can send it, and an unanswered check fails anyway.
+//! * **React to ICMP** (RFC 8445 §7.2.5.2.4), be it to stop a punch: anybody can send it, and an unanswered check fails anyway.
+//! * **Punch unasked**, or find out about NATs: that is `gimlet_stun::Discovery`'s work, and the owner's to signal.
+//! * **Send first packets that die on the way** (a low TTL), against NATs that mind early packets: the contract
+//!   has no word for it. A silence and a common beginning do the same, only later.
 //! * **Resolve mDNS names** (RFC 8445 §5.1.1.1 and its drafts): [`CandidateError::UnresolvedName`] hands
 //!   the name to the owner.
 //! * **Insist on a restart after lost consent** (RFC 7675 §5.1): the peer's fresh answer on a path proves the
@@ -65,7 +85,15 @@
 //!                                                                                     Succeeded
 //! ```
 //!
-//! The graphs of the agent and of nomination are in `state.rs`.
+//! The graphs of the agent and of nomination are in `state.rs`. A punch is a graph of its own:
+//!
+//! ```text
+//!                         sockets, and a sign of the peer             got through
+//!                 Planned ──────────────────────────────► Spraying ◄──────────────► Hit ──► Ended
+//!                  ▲   │ budget spent, or NATs are to forget    │    does not work         any state:
+//!                  │   ▼                                        │                          a direct path
+//!                  Backoff ◄────────────────────────────────────┘ all was tried            is selected
+//! ```
 //!
 //! # Example
 //!
@@ -133,6 +161,7 @@ mod foundation;
 mod limits;
 mod pair;
 mod priority;
+mod punch;
 mod report;
 mod role;
 mod state;
@@ -143,7 +172,7 @@ pub use candidate::{Candidate, CandidateKind, TcpType, Transport};
 pub use counters::IceCounters;
 pub use credentials::Credentials;
 pub use error::{CandidateError, CredentialsError};
-pub use event::{Event, FailureCause};
+pub use event::{Event, FailureCause, PunchEvent};
 pub use foundation::Foundation;
 pub use limits::{
     CANDIDATE_LINE_MAX, CONSENT_INTERVAL_MAX, CONSENT_INTERVAL_MIN, CONSENT_TIMEOUT, FOUNDATION_MAX,
@@ -151,6 +180,10 @@ pub use limits::{
 };
 pub use pair::PairError;
 pub use priority::{candidate_priority, pair_priority};
+pub use punch::{
+    Declined, OUTSIDE_MAX, PUNCH_PROBES_MAX, PUNCH_SOCKETS_MAX, Part, Plan, Profile, PunchLimits,
+    PunchSocketError, PunchState, plan,
+};
 pub use report::PairReport;
 pub use role::Role;
 pub use state::{PairState, State};

@@ -1,4 +1,4 @@
-//! Every legal transition of the three graphs of an agent. Nothing outside this file decides what may
+//! Every legal transition of the graphs of an agent, but for that of a punch (`punch/state.rs`). Nothing outside this file decides what may
 //! follow what.
 //!
 //! ```text

@@ -23,6 +23,8 @@ pub(crate) enum TimerKey {
     Expiry,
     /// Paths that did not work get another chance.
     Return,
+    /// A probe may leave, or a punch moves on by itself.
+    Punch,
 }
 
 impl Timer for TimerKey {
@@ -37,6 +39,7 @@ impl Timer for TimerKey {
             TimerKey::Probe => "probe",
             TimerKey::Expiry => "consent expires",
             TimerKey::Return => "return",
+            TimerKey::Punch => "punch",
         }
     }
 }

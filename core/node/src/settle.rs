@@ -75,7 +75,8 @@ impl Node {
             | IceEvent::ConsentExpired { .. }
             | IceEvent::StateChanged(_)
             | IceEvent::RoleChanged(_)
-            | IceEvent::LocalPeerReflexive { .. } => {}
+            | IceEvent::LocalPeerReflexive { .. }
+            | IceEvent::Punch(_) => {}
         }
     }
 

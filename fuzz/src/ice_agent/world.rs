@@ -327,6 +327,7 @@ impl World {
             | Event::RoleChanged(_)
             | Event::LocalPeerReflexive { .. }
             | Event::RemotePeerReflexive { .. }
+            | Event::Punch(_)
             | Event::Failed { .. } => {}
         }
     }

@@ -29,7 +29,8 @@ impl Agent {
             Liveness::Twice | Liveness::Suspect => true,
         };
         let open = self.nominating.selected().is_none();
-        open || doubtful || self.config.renomination || self.config.lite
+        let punches = self.checks.punching.is_active();
+        open || doubtful || punches || self.config.renomination || self.config.lite
     }
 
     /// Keeps an eye on the pair in use, whichever it is by now.
@@ -177,7 +178,7 @@ impl Agent {
     }
 
     /// The path in use is fine after all: what has not been looked at yet need not be.
-    fn stop_exploring(&mut self) {
+    pub(super) fn stop_exploring(&mut self) {
         if let (Some(selected), false) = (self.nominating.selected(), self.explores()) {
             self.end_other_checks(selected);
         }
@@ -273,8 +274,10 @@ impl Agent {
 
     pub(super) fn on_return(&mut self) {
         self.checks.consent.on_return();
+        let silent = self.checks.punching.is_silent();
+        let hushed = |pair: &Pair| silent && pair.lane() == Lane::Reflexive;
         if self.nominating.selected().is_none() {
-            self.checklist.revive(|_| true);
+            self.checklist.revive(|pair| !hushed(pair));
             return;
         }
         let passed_over: alloc::vec::Vec<_> = self
@@ -289,7 +292,7 @@ impl Agent {
             }
             self.checklist.trigger(id);
         }
-        self.checklist.revive(|pair| pair.lane() < Lane::Relayed);
+        self.checklist.revive(|pair| !hushed(pair) && pair.lane() < Lane::Relayed);
     }
 
     /// The owner has reason to doubt the path in use.
@@ -304,6 +307,9 @@ impl Agent {
     pub(super) fn on_network_changed(&mut self, now: Instant) {
         self.checks.consent.reset_returns();
         self.checks.consent.forgive();
+        if let Some(punch) = self.checks.punching.punch.as_deref_mut() {
+            punch.hasten(now);
+        }
         self.timers.clear(TimerKey::Return);
         if self.checks.consent.pair().is_some() {
             self.checks.consent.step(LivenessStep::Alarm);

@@ -74,9 +74,12 @@ impl Agent {
     }
 
     /// One of our addresses is gone: an interface, a NAT's mapping, a relay's allocation. With a host's
-    /// address goes everything that was sent through it. Returns whether the candidate was known. If the
+    /// address goes everything that was sent through it, and punch sockets go the same way. Returns whether the candidate was known. If the
     /// path in use is gone with it, another takes its place at once; add new addresses first.
     pub fn remove_local_candidate(&mut self, now: Instant, address: SocketAddr) -> bool {
+        if let Some(punch) = self.checks.punching.punch.as_deref_mut() {
+            punch.sockets.remove(address);
+        }
         let before = self.candidates.locals().count();
         let void = self.candidates.remove_local(address);
         for (id, heir) in void {
@@ -131,7 +134,7 @@ impl Agent {
     }
 
     /// Removes the pairs of which `gone` holds. What that means is seen only when all of them are gone.
-    fn lose_pairs(&mut self, now: Instant, gone: impl Fn(&Pair) -> bool) {
+    pub(super) fn lose_pairs(&mut self, now: Instant, gone: impl Fn(&Pair) -> bool) {
         let next = |checklist: &Checklist| checklist.iter().find(|(_, pair)| gone(pair)).map(|(id, _)| id);
         let mut lost = Vec::new();
         while let Some(id) = next(&self.checklist) {

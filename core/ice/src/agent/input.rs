@@ -118,7 +118,7 @@ impl Agent {
     fn on_answer(&mut self, now: Instant, path: Path, message: &Message<'_>) -> Verdict<Path> {
         let id = message.transaction_id();
         let Some(era) = self.checks.get(id).map(|check| self.era_of(check.pair)) else {
-            return Verdict::NotMine;
+            return self.on_stray_answer(now, path, message);
         };
         // RFC 8489 §9.1.4: as if it had never been received, so the check goes on.
         let signed = self.session.peer(era).is_some_and(|peer| message.verify(&peer.key).is_ok());

@@ -349,8 +349,13 @@ impl Agent {
 
     fn is_worth_moving(&self, now: Instant, id: Id<Pair>, selected: Id<Pair>) -> bool {
         let pairs = self.checklist.get(id).zip(self.checklist.get(selected));
-        let may = self.config.renomination && !self.checks.consent.is_shunned(now, id);
-        let Some((pair, selected)) = pairs.filter(|_| may) else { return false };
+        let Some((pair, selected)) = pairs.filter(|_| !self.checks.consent.is_shunned(now, id)) else {
+            return false;
+        };
+        if !self.config.renomination {
+            // Who agreed to punch agreed to use what comes of it.
+            return self.checks.punching.is_active() && pair.lane() < selected.lane();
+        }
         let faster = match (pair.history.rtt(), selected.history.rtt()) {
             (Some(new), Some(old)) => new + GAIN_MIN.max(old / 5) <= old,
             (Some(_) | None, None) | (None, Some(_)) => false,

@@ -32,6 +32,9 @@ impl Agent {
             // What was due needed no check any more.
             self.settle(now);
         }
+        if let Some(path) = self.write_probe(now, out.vec()) {
+            return Some(path);
+        }
         if core::mem::take(&mut self.answers.keepalive) {
             let path = self.path_in_use()?;
             write_keepalive(out.vec(), self.checks.fresh_id());

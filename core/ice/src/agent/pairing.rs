@@ -178,11 +178,13 @@ impl Agent {
             self.counters.requests_from_strangers += 1;
             return;
         }
-        let Some(local) = self.candidates.base_of(&heard.path) else {
+        self.checks.punching.attested.hear(heard.path.peer_address().ip());
+        let Some(local) = self.candidates.base_of(&heard.path).or_else(|| self.promote(&heard.path)) else {
             self.counters.unknown_bases += 1;
             self.remember(heard);
             return;
         };
+        self.note_hit(now, &heard.path);
         let nominates = heard.nominates.filter(|_| self.role.role() == Role::Controlled);
         self.counters.nominations_ignored += u64::from(heard.nominates.is_some() && nominates.is_none());
         let Some(id) = self.pair_heard(local, heard, nominates.is_some()) else { return };
@@ -222,7 +224,12 @@ impl Agent {
     /// The pair on which the peer was heard; learned if it is news. After selection, what was signalled is
     /// left alone unless the peer asks for it: the peer's last checks are still on their way. An address
     /// that nobody signalled may be where the peer went.
-    fn pair_heard(&mut self, local: Id<Local>, heard: &Heard<'_>, nominates: bool) -> Option<Id<Pair>> {
+    pub(super) fn pair_heard(
+        &mut self,
+        local: Id<Local>,
+        heard: &Heard<'_>,
+        nominates: bool,
+    ) -> Option<Id<Pair>> {
         let address = heard.path.peer_address();
         let known = self.candidates.remote_at(address);
         let known_pair = known.and_then(|remote| self.checklist.find(local, remote));
@@ -260,7 +267,7 @@ impl Agent {
 
     /// A triggered check (RFC 8445 §7.3.1.4). After selection only what the peer cannot have sent before it,
     /// what it asks for and what may have come back is worth one.
-    fn trigger(&mut self, id: Id<Pair>) {
+    pub(super) fn trigger(&mut self, id: Id<Pair>) {
         let Some(pair) = self.checklist.get(id) else { return };
         let settled = self.nominating.selected().is_some() && !self.explores();
         let news = pair.history.late || pair.asked.is_some() || pair.is(PairState::Failed);

@@ -19,6 +19,22 @@ pub const BLOCK_MAX: u16 = 4_096;
 /// and stays unknown.
 const RANDOM_MIN: u16 = 32_768;
 
+impl PortModel {
+    /// The rule behind `samples`, for whoever has asked a server by other means than a
+    /// [`Discovery`](crate::Discovery): the own port and the mapped port of sockets that were not used before,
+    /// in the order in which they asked. `None` if too few, or if what they show may be two things.
+    ///
+    /// ```
+    /// # use gimlet_stun::PortModel;
+    /// let samples = [(5_000, 40_000), (5_007, 40_002), (5_014, 40_004), (5_021, 40_006)];
+    /// assert_eq!(PortModel::of_samples(&samples), Some(PortModel::Sequential { delta: 2 }));
+    /// ```
+    pub fn of_samples(samples: &[(u16, u16)]) -> Option<PortModel> {
+        let sample = |&(local, mapped): &(u16, u16)| Sample { local, mapped };
+        port_model(&samples.iter().map(sample).collect::<Vec<_>>())
+    }
+}
+
 /// One fresh socket: its own port, and the one that the server saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sample {

@@ -379,7 +379,8 @@ impl Peer {
             | Event::PathValid { .. }
             | Event::PathSuspect { .. }
             | Event::RoleChanged(_)
-            | Event::LocalPeerReflexive { .. } => {}
+            | Event::LocalPeerReflexive { .. }
+            | Event::Punch(_) => {}
             Event::RemotePeerReflexive { address } => self.gathering.relays.permit(now, address.ip()),
         }
     }

@@ -63,6 +63,7 @@ impl fmt::Display for Told {
             Event::RoleChanged(role) => write!(f, "role {role}"),
             Event::LocalPeerReflexive { address } => write!(f, "local-reflexive {address}"),
             Event::RemotePeerReflexive { address } => write!(f, "remote-reflexive {address}"),
+            Event::Punch(event) => write!(f, "punch {event:?}"),
             Event::Failed { cause } => write!(f, "failed {cause}"),
         }
     }
