@@ -31,6 +31,7 @@ pub struct Puppet {
     requests: VecDeque<Request>,
     says: VecDeque<(FourTuple, Vec<u8>)>,
     reports: VecDeque<Report>,
+    drains: usize,
 }
 
 impl Puppet {
@@ -47,6 +48,11 @@ impl Puppet {
     /// Has it send a datagram.
     pub fn say(&mut self, path: FourTuple, bytes: &[u8]) {
         self.says.push_back((path, bytes.to_vec()));
+    }
+
+    /// How often its driver found that it has nothing to send.
+    pub fn drains(&self) -> usize {
+        self.drains
     }
 }
 
@@ -66,7 +72,10 @@ impl Machine for Puppet {
     }
 
     fn poll_transmit(&mut self, _: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let (path, bytes) = self.says.pop_front()?;
+        let Some((path, bytes)) = self.says.pop_front() else {
+            self.drains += 1;
+            return None;
+        };
         assert!(out.put(&bytes), "a datagram fits");
         Some(Transmit { path, ecn: Ecn::NotEct, segment: None })
     }

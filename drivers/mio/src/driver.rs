@@ -8,7 +8,7 @@ use std::time::Duration;
 use gimlet_machine::{
     Answer, Buf, Deadline, FourTuple, Instant, Io, Machine, Queue, Request, Transmit, pump,
 };
-use gimlet_udp::{Clock, Socket, Sockets};
+use gimlet_udp::{Clock, Connections, Socket, Sockets};
 
 use crate::network::Network;
 use crate::remote::{Calls, Remote};
@@ -78,6 +78,11 @@ impl<M: Machine<Path = FourTuple>> Driver<M> {
     /// The sockets, for their addresses and counters.
     pub fn sockets(&self) -> &Sockets {
         &self.network.sockets
+    }
+
+    /// The connections that the machine asked for, for their counters.
+    pub fn connections(&self) -> &Connections {
+        &self.network.connections
     }
 
     /// Lets the machine speak through one more socket: an interface has come up. Tell the machine of its
@@ -152,7 +157,11 @@ impl<M: Machine<Path = FourTuple>> Driver<M> {
         self.network.wait.poll(self.patience(timeout))?;
         self.touched |= self.calls.run(&mut self.machine, self.clock);
         self.network.receive(&mut self.machine, self.clock)?;
-        self.pump()
+        self.network.serve(&mut self.machine, self.clock);
+        self.pump()?;
+        // What the machine wrote leaves before the next wait; what became of it is drained then.
+        self.touched |= self.network.serve(&mut self.machine, self.clock);
+        Ok(())
     }
 
     fn patience(&self, timeout: Option<Duration>) -> Option<Duration> {

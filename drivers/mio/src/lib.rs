@@ -7,11 +7,10 @@
 //! down. Other threads reach the machine through a [`Remote`], as closures that run between two
 //! turns.
 //!
-//! A machine may [ask](gimlet_machine::Request) for further UDP sockets; it has its answer before the turn
-//! ends. The owner may add and remove sockets between turns, as interfaces come and go.
+//! A machine may [ask](gimlet_machine::Request) for further UDP sockets, and for TCP connections. The owner may add and remove sockets between turns, as interfaces come and go.
 //!
-//! A turn does a bounded amount of work: at most one batch per socket, one drain, and
-//! [`CALLS_MAX`] calls. What is left over makes the next turn start at once.
+//! A turn does a bounded amount of work: at most one batch per socket, a few reads per
+//! connection, one drain, and [`CALLS_MAX`] calls. What is left over makes the next turn start at once.
 //!
 //! # What it deliberately does not do
 //!

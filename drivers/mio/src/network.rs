@@ -1,12 +1,12 @@
 //! Everything between the machine and the system.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use gimlet_machine::{
     Answer, Buf, CloseReason, Deadline, FourTuple, Instant, Machine, Request, SocketId, Transmit,
 };
-use gimlet_udp::{Clock, Outbox, RecvBatch, Socket, Sockets, close_reason};
+use gimlet_udp::{Clock, Connections, Outbox, RecvBatch, Socket, Sockets, Todo, close_reason};
 
 use crate::wait::Wait;
 
@@ -14,10 +14,11 @@ use crate::wait::Wait;
 /// written, while it is still in the processor's cache.
 const OUTBOX_TRAINS: usize = 1;
 
-/// The sockets, and what is on its way between them and the machine.
+/// The sockets and connections, and what is on its way between them and the machine.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) sockets: Sockets,
+    pub(crate) connections: Connections,
     pub(crate) wait: Wait,
     pub(crate) outbox: Outbox,
     batch: RecvBatch,
@@ -27,7 +28,13 @@ impl Network {
     pub(crate) fn new(sockets: Sockets) -> io::Result<Self> {
         let mut wait = Wait::new()?;
         sockets.iter().try_for_each(|(index, socket)| wait.add(index, socket))?;
-        Ok(Self { sockets, wait, outbox: Outbox::new(OUTBOX_TRAINS), batch: RecvBatch::new() })
+        Ok(Self {
+            sockets,
+            connections: Connections::new(),
+            wait,
+            outbox: Outbox::new(OUTBOX_TRAINS),
+            batch: RecvBatch::new(),
+        })
     }
 
     /// Adds a socket of the owner's.
@@ -64,16 +71,83 @@ impl Network {
                 Ok(local) => Answer::Bound { id, local },
                 Err(why) => Answer::Closed { id, why },
             }),
+            Request::Connect { id, local, remote } => {
+                let closed = |why| Answer::Closed { id, why };
+                self.connect(now, id, local, remote).err().map(closed)
+            }
+            Request::Write { id, ref bytes } => {
+                let todo = self.connections.write(id, bytes);
+                self.tend(id, todo)
+            }
             Request::Close { id } => {
-                // What was written before still leaves.
-                self.outbox.flush(&mut self.sockets, now);
                 if let Some(index) = self.sockets.requested(id) {
+                    // What was written before still leaves.
+                    self.outbox.flush(&mut self.sockets, now);
                     self.drop_socket(index);
+                    return None;
                 }
+                let todo = self.connections.close(now, id);
+                self.tend(id, todo)
+            }
+        }
+    }
+
+    fn connect(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        local: IpAddr,
+        remote: SocketAddr,
+    ) -> Result<(), CloseReason> {
+        let index = self.connections.connect(now, id, local, remote)?;
+        let Some(io) = self.connections.descriptor(index) else { return Err(CloseReason::Failed) };
+        self.wait.add_connection(index, &io).map_err(|error| {
+            self.connections.remove(index);
+            close_reason(&error)
+        })
+    }
+
+    fn tend(&mut self, id: SocketId, todo: Todo) -> Option<Answer<'static>> {
+        match todo {
+            Todo::Nothing => None,
+            Todo::Serve(index) => {
+                self.wait.mark_connection(index);
                 None
             }
-            Request::Connect { .. } | Request::Write { .. } => request.refusal(CloseReason::Unsupported),
+            Todo::Forget(index, why) => {
+                self.wait.forget_connection(index);
+                why.map(|why| Answer::Closed { id, why })
+            }
         }
+    }
+
+    /// Reads and writes on every connection that has something to do. Says whether the machine was told
+    /// anything.
+    pub(crate) fn serve<M: Machine>(&mut self, machine: &mut M, clock: Clock) -> bool {
+        let mut told = false;
+        for _ in 0..self.wait.connections() {
+            let Some((index, ready)) = self.wait.pop_connection() else { break };
+            let now = clock.now();
+            let left = self.connections.serve(index, now, ready, |answer| {
+                told = true;
+                machine.handle_answer(now, answer);
+            });
+            if let Some(left) = left {
+                self.wait.set_readiness(index, left);
+            }
+        }
+        if self.connections.deadline().is_none() {
+            return told;
+        }
+        let now = clock.now();
+        while let Some((index, answer)) = self.connections.expire(now) {
+            self.wait.forget_connection(index);
+            if let Some(answer) = answer {
+                told = true;
+                machine.handle_answer(now, answer);
+            }
+        }
+        told
     }
 
     fn bind(&mut self, id: SocketId, local: SocketAddr) -> Result<SocketAddr, CloseReason> {
@@ -134,6 +208,6 @@ impl Network {
     pub(crate) fn deadline(&self, deadline: Option<Deadline>) -> Option<Deadline> {
         // While a socket is full the machine cannot be drained, so its own deadline has to wait for
         // that socket, which is never long.
-        self.outbox.deadline().or(deadline)
+        Deadline::earliest([self.outbox.deadline().or(deadline), self.connections.deadline()])
     }
 }

@@ -5,21 +5,26 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use gimlet_udp::Socket;
+use gimlet_udp::{Readiness, Socket};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
 const WAKER: Token = Token(usize::MAX);
+/// The token of connection number 0; tokens below belong to sockets, of which there are never so many.
+const CONNECTIONS: usize = 1 << 20;
 
 /// Readiness reports that one wait takes at most; the rest comes with the next.
 const REPORTS_MAX: usize = 256;
 
-/// Which sockets may have something to read, and which full one we wait for.
+/// Which sockets and connections may have something for us, and which full socket we wait for.
 #[derive(Debug)]
 pub(crate) struct Wait {
     poll: Poll,
     reports: Events,
     readable: Ready,
+    connections: Ready,
+    /// What is known of each connection.
+    readiness: Vec<Readiness>,
     /// The full socket. Only while there is one do we ask for writability: an idle socket reports it
     /// after each datagram it sends, a wake-up for nothing.
     blocked: Option<usize>,
@@ -48,6 +53,8 @@ impl Wait {
             poll: Poll::new()?,
             reports: Events::with_capacity(REPORTS_MAX),
             readable: Ready::default(),
+            connections: Ready::default(),
+            readiness: Vec::new(),
             blocked: None,
             is_writable: false,
         })
@@ -89,6 +96,14 @@ impl Wait {
             if report.token() == WAKER {
                 continue;
             }
+            if let Some(connection) = index.checked_sub(CONNECTIONS) {
+                let broken = report.is_error();
+                let readiness = &mut self.readiness[connection];
+                readiness.read |= report.is_readable() || report.is_read_closed() || broken;
+                readiness.write |= report.is_writable() || report.is_write_closed() || broken;
+                self.connections.mark(connection);
+                continue;
+            }
             if report.is_readable() || report.is_error() {
                 self.readable.mark(index);
             }
@@ -97,9 +112,49 @@ impl Wait {
         Ok(())
     }
 
-    /// Whether a socket has more to read than the last turn took.
+    /// Watches connection number `index` from here on.
+    pub(crate) fn add_connection(&mut self, index: usize, connection: &impl AsRawFd) -> io::Result<()> {
+        let (token, both) = (Token(CONNECTIONS + index), Interest::READABLE | Interest::WRITABLE);
+        self.poll.registry().register(&mut SourceFd(&connection.as_raw_fd()), token, both)?;
+        if self.readiness.len() <= index {
+            self.readiness.resize(index + 1, Readiness::default());
+        }
+        self.readiness[index] = Readiness::default();
+        Ok(())
+    }
+
+    /// Connection number `index` is closed, so that the system reports nothing more of it.
+    pub(crate) fn forget_connection(&mut self, index: usize) {
+        self.connections.forget(index);
+    }
+
+    /// Connection number `index` has something to do.
+    pub(crate) fn mark_connection(&mut self, index: usize) {
+        self.connections.mark(index);
+    }
+
+    /// How many connections may have something to do.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.queue.len()
+    }
+
+    /// The next of them, and what is known of it.
+    pub(crate) fn pop_connection(&mut self) -> Option<(usize, Readiness)> {
+        self.connections.pop().map(|index| (index, self.readiness[index]))
+    }
+
+    /// What is known of connection number `index` after it was served. What is not ready any more makes a new
+    /// edge when it is.
+    pub(crate) fn set_readiness(&mut self, index: usize, readiness: Readiness) {
+        self.readiness[index] = readiness;
+        if readiness.read {
+            self.connections.mark(index);
+        }
+    }
+
+    /// Whether a socket or connection has more to do than the last turn did.
     pub(crate) fn is_ready(&self) -> bool {
-        self.is_writable || !self.readable.queue.is_empty()
+        self.is_writable || !self.readable.queue.is_empty() || !self.connections.queue.is_empty()
     }
 
     /// How many sockets may have something to read.

@@ -12,8 +12,8 @@
 //! find rung: a thousand small messages cost the task one turn. It calls sockets and wakers without
 //! the lock.
 //!
-//! A machine may [ask](gimlet_machine::Request) for further UDP sockets; the task opens them without the
-//! lock, and answers. The owner may add and remove sockets while it runs, as interfaces come and go:
+//! A machine may [ask](gimlet_machine::Request) for further UDP sockets, and for TCP connections; the task
+//! opens, reads and writes them without the lock, and answers. The owner may add and remove sockets while it runs, as interfaces come and go:
 //! [`Handle::add_socket`], [`Handle::remove_socket`].
 //!
 //! # Guarantees

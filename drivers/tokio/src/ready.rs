@@ -1,9 +1,8 @@
-//! Which sockets may have something to do: told by their wakers, so that a thousand idle ones cost
+//! Which sockets and connections may have something to do: told by their wakers, so that a thousand idle ones cost
 //! nothing.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,12 +26,19 @@ struct Given {
     task: Option<Waker>,
 }
 
-/// Says that one socket may have something to do, once until it is seen.
+/// Says that one socket or connection may have something to do, once until it is seen.
 #[derive(Debug)]
 pub(crate) struct Signal {
-    pub(crate) index: usize,
+    pub(crate) what: What,
     is_given: AtomicBool,
     list: Arc<List>,
+}
+
+/// What a signal is about, by index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Socket(usize),
+    Connection(usize),
 }
 
 /// A descriptor that the runtime watches, and the signal that its events give.
@@ -65,15 +71,15 @@ impl Ready {
         self.list.lock().signals.is_empty()
     }
 
-    /// Has the runtime watch `io`, which is called `index`. What happened before is not reported, so its
-    /// signal is given at once.
-    pub(crate) fn watch(&self, index: usize, io: Arc<UdpSocket>) -> io::Result<Watched<Arc<UdpSocket>>> {
-        let signal = Arc::new(Signal { index, is_given: AtomicBool::new(false), list: self.list.clone() });
-        let watched = Watched {
-            io: register(io, Interest::READABLE)?,
-            waker: signal.clone().into(),
-            signal: signal.clone(),
+    /// Has the runtime watch `io`. What happened before is not reported, so its signal is given at once.
+    pub(crate) fn watch<T: AsRawFd>(&self, what: What, io: T) -> io::Result<Watched<T>> {
+        let signal = Arc::new(Signal { what, is_given: AtomicBool::new(false), list: self.list.clone() });
+        let interest = match what {
+            What::Socket(_) => Interest::READABLE,
+            What::Connection(_) => Interest::READABLE | Interest::WRITABLE,
         };
+        let watched =
+            Watched { io: register(io, interest)?, waker: signal.clone().into(), signal: signal.clone() };
         signal.give();
         Ok(watched)
     }
@@ -86,7 +92,7 @@ impl List {
 }
 
 impl Signal {
-    /// Has the socket looked at again, without waking the task. Returns whom to wake if it may sleep.
+    /// Has it looked at again, without waking the task. Returns whom to wake if it may sleep.
     pub(crate) fn give(self: &Arc<Self>) -> Option<Waker> {
         if self.is_given.swap(true, Ordering::SeqCst) {
             return None;

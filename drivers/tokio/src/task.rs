@@ -78,19 +78,20 @@ impl<M: Driven> Task<M> {
         let blocked = network.flush(now, cx)?;
         let asked = !self.requests.is_empty();
         let answers: Vec<Answer<'_>> =
-            self.requests.drain(..).filter_map(|request| network.request(&request)).collect();
+            self.requests.drain(..).filter_map(|request| network.request(now, &request)).collect();
         self.shared.answer(answers);
         let ordered = !orders.is_empty();
         for order in orders {
             order.carry_out(network, &self.shared);
         }
-        if closed && !filled && network.outbox.is_empty() {
+        if closed && !filled && network.outbox.is_empty() && !network.connections.is_leaving() {
             return Ok(Next::End);
         }
         let mut more = asked || ordered || filled && !blocked || !network.ready.is_empty();
         // While a socket is full the machine cannot be drained, so its own deadline has to wait for
         // that socket, which is never long.
         let deadline = if blocked { network.outbox.deadline() } else { deadline };
+        let deadline = Deadline::earliest([deadline, network.connections.deadline()]);
         more |= self.alarm.is_due(&self.shared, now, deadline, cx);
         Ok(if more { Next::Turn } else { Next::Wait })
     }

@@ -1,4 +1,4 @@
-//! UDP sockets for Gimlet's event loops: bytes in, bytes out, with ECN, GSO and GRO.
+//! Sockets for Gimlet's event loops: UDP with ECN, GSO and GRO, and the TCP connections that machines ask for.
 //!
 //! A [`Socket`] is a non-blocking UDP socket that knows the exact local address of every datagram
 //! it receives, reads and writes ECN marks, takes a train of equal datagrams in one call (generic
@@ -10,7 +10,11 @@
 //! what it sends and holds what a full socket did not take. [`Clock`] and [`seed`] are the time and
 //! the entropy that no crate under `core/` can reach.
 //!
-//! Every driver is these five parts and a way to wait.
+//! [`Connections`] are what a machine reaches where UDP does not get through. Each holds what the system does
+//! not take yet, up to [`WRITE_BACKLOG_MAX`], and delivers it before it closes. Like [`Sockets`] they wait for
+//! nothing: a driver watches them, and says what is ready.
+//!
+//! Every driver is these six parts and a way to wait.
 //!
 //! # What it deliberately does not do
 //!
@@ -19,6 +23,7 @@
 //!   refusal loses the datagram, as the network might have, and moves a named counter.
 //! * It does not serve IPv4 through an IPv6 socket: each family has its own socket, so an address
 //!   has one spelling (RFC 8445 §5.1.1.1 asks agents to leave IPv4-mapped addresses alone).
+//! * It does not listen for TCP connections: a machine asks for them, or does without.
 //! * It does not fragment. `IP_DONTFRAG` is on, as path MTU discovery needs (RFC 8899 §3).
 //!
 //! # Example
@@ -48,6 +53,8 @@
 
 mod batch;
 mod clock;
+mod connection;
+mod connections;
 mod outbox;
 mod reason;
 mod socket;
@@ -55,6 +62,11 @@ mod sockets;
 
 pub use batch::RecvBatch;
 pub use clock::{Clock, seed};
+pub use connection::Readiness;
+pub use connections::{
+    CLOSE_TIMEOUT, CONNECT_TIMEOUT, CONNECTIONS_MAX, Connections, ConnectionsCounters, Todo,
+    WRITE_BACKLOG_MAX,
+};
 pub use outbox::{OUTBOX_BLOCKED_MAX, Outbox};
 pub use reason::close_reason;
 pub use socket::{
