@@ -185,7 +185,11 @@ impl Stream {
             return 0;
         }
         self.sending.waiting.push_back(bytes);
-        self.sending.take()
+        match self.phase {
+            // Nothing is taken before there is a connection.
+            Phase::Opening | Phase::Accepting | Phase::Over => 0,
+            Phase::Open => self.sending.take(),
+        }
     }
 
     /// The machine closes: what it wrote is sent, and it hears no more.
@@ -193,7 +197,7 @@ impl Stream {
         self.is_closed = true;
         self.news.clear();
         match self.phase {
-            Phase::Opening | Phase::Accepting if self.sending.end() == 0 => self.phase = Phase::Over,
+            Phase::Opening | Phase::Accepting if self.sending.waiting.is_empty() => self.phase = Phase::Over,
             Phase::Opening | Phase::Accepting | Phase::Open => self.sending.ends = true,
             Phase::Over => {}
         }
