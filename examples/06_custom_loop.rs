@@ -12,7 +12,10 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use gimlet_machine::{Buf, Direction, FourTuple, Input, Instant, Io, Machine, Session, Transmit, pump};
+use gimlet_machine::{
+    Answer, Buf, CloseReason, Direction, FourTuple, Input, Instant, Io, Machine, Request, Session, Transmit,
+    pump,
+};
 use gimlet_node::{Config, Event, Identity, Node, Stream, Ticket};
 
 type Anything = Box<dyn Error + Send + Sync>;
@@ -36,6 +39,13 @@ impl Io<Node> for Outside<'_> {
 
     fn event(&mut self, _node: &mut Node, _now: Instant, event: Event) {
         self.heard.push(event);
+    }
+
+    fn request(&mut self, request: Request) -> Option<Answer<'static>> {
+        // This loop has one socket and opens no other, and a machine can live with that: it only has to be
+        // told. A loop that does open them answers `Bound`, reads them like the first, and keeps what
+        // `gimlet_udp::{Sockets, Connections}` keep.
+        request.refusal(CloseReason::Unsupported)
     }
 }
 
