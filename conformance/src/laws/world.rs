@@ -250,7 +250,7 @@ impl<S: Subject> World<S> {
         self.trace.0.push(Line { at: now, side, what: format!("{request:?}"), bytes: Vec::new() });
         let answer = match *request {
             Request::Bind { id, local } if id.0.is_multiple_of(2) => {
-                let port = if local.port() == 0 { 40_000 | (id.0 % 20_000) as u16 } else { local.port() };
+                let port = if local.port() == 0 { 40_000 + (id.0 % 20_000) as u16 } else { local.port() };
                 Some(Answer::Bound { id, local: SocketAddr::new(local.ip(), port) })
             }
             Request::Bind { .. }

@@ -68,7 +68,7 @@ fn assert_meet(ours: &mut Agent, theirs: &mut Agent) {
 }
 
 #[test]
-fn we_control_and_aioice_follows() {
+fn case_67_we_control_and_aioice_follows() {
     let Some((lab, python)) = scene(Nat::None, Nat::None) else { return };
     let (mut a, mut b) = (ours(&lab.a, &["--controlling"]), theirs(&lab.b, &python, &[]));
     assert_meet(&mut a, &mut b);
@@ -76,7 +76,7 @@ fn we_control_and_aioice_follows() {
 }
 
 #[test]
-fn aioice_controls_and_we_follow() {
+fn case_67_aioice_controls_and_we_follow() {
     let Some((lab, python)) = scene(Nat::None, Nat::None) else { return };
     let (mut a, mut b) = (ours(&lab.a, &[]), theirs(&lab.b, &python, &["--controlling"]));
     assert_meet(&mut a, &mut b);
@@ -85,7 +85,7 @@ fn aioice_controls_and_we_follow() {
 
 /// The tiebreakers decide, and they are drawn: a few times, so that both outcomes have a chance.
 #[test]
-fn two_that_want_to_control_settle_it() {
+fn case_67_two_that_want_to_control_settle_it() {
     for _ in 0..3 {
         let Some((lab, python)) = scene(Nat::None, Nat::None) else { return };
         let (mut a, mut b) = (ours(&lab.a, &["--controlling"]), theirs(&lab.b, &python, &["--controlling"]));
@@ -94,7 +94,7 @@ fn two_that_want_to_control_settle_it() {
 }
 
 #[test]
-fn two_that_want_to_be_controlled_settle_it() {
+fn case_67_two_that_want_to_be_controlled_settle_it() {
     for _ in 0..3 {
         let Some((lab, python)) = scene(Nat::None, Nat::None) else { return };
         let (mut a, mut b) = (ours(&lab.a, &[]), theirs(&lab.b, &python, &[]));
@@ -112,7 +112,7 @@ fn a_lite_agent_of_ours_is_found_by_aioice() {
 
 /// Both learn their reflexive addresses from a node of ours.
 #[test]
-fn behind_two_nats_they_meet_with_what_a_stun_server_told_them() {
+fn case_67_behind_two_nats_they_meet_with_what_a_stun_server_told_them() {
     let Some((lab, python)) = scene(Nat::PortRestricted, Nat::PortRestricted) else { return };
     let (_public, server) = stun_server(&lab);
     let mut a = ours(&lab.a, &["--controlling", "--stun", &server]);
@@ -124,7 +124,7 @@ fn behind_two_nats_they_meet_with_what_a_stun_server_told_them() {
 
 /// Nothing passes between the two: what our relayed candidate promises is kept by coturn.
 #[test]
-fn through_our_relay_they_meet_where_nothing_else_works() {
+fn case_67_through_our_relay_they_meet_where_nothing_else_works() {
     let Some((lab, python)) = scene(Nat::Symmetric, Nat::Symmetric) else { return };
     let (_coturn, server) = relay(&lab);
     let mut a =
@@ -135,7 +135,7 @@ fn through_our_relay_they_meet_where_nothing_else_works() {
 }
 
 #[test]
-fn two_relayed_candidates_and_nothing_else_will_do() {
+fn case_67_two_relayed_candidates_and_nothing_else_will_do() {
     let Some((lab, python)) = scene(Nat::Symmetric, Nat::Symmetric) else { return };
     let (_coturn, server) = relay(&lab);
     let user = ["--turn", &server, "--turn-user", "alice", "--turn-pass", "secret", "--relay-only"];
@@ -148,7 +148,7 @@ fn two_relayed_candidates_and_nothing_else_will_do() {
 }
 
 #[test]
-fn their_relay_over_udp_and_tcp_serves_us_too() {
+fn case_67_their_relay_over_udp_and_tcp_serves_us_too() {
     for transport in ["udp", "tcp"] {
         let Some((lab, python)) = scene(Nat::Symmetric, Nat::Symmetric) else { return };
         let (_coturn, server) = relay(&lab);

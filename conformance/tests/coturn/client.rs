@@ -171,13 +171,13 @@ fn alice() -> LongTerm {
 const ALICE: [&str; 2] = ["--lt-cred-mech", "--user=alice:her password"];
 
 #[test]
-fn our_client_relays_through_coturn_over_udp() {
+fn case_67_our_client_relays_through_coturn_over_udp() {
     let Some(coturn) = Coturn::start(&ALICE) else { return };
     Rig::new(&coturn, Transport::Datagram, alice()).relays();
 }
 
 #[test]
-fn our_client_relays_through_coturn_over_tcp() {
+fn case_67_our_client_relays_through_coturn_over_tcp() {
     let Some(coturn) = Coturn::start(&ALICE) else { return };
     Rig::new(&coturn, Transport::Stream, alice()).relays();
 }

@@ -134,7 +134,7 @@ fn relayed(extra: &[&str]) -> Option<(String, ServerCounters)> {
 /// As Send indications (`-s`), because coturn's client draws its channel numbers from the range of
 /// RFC 5766, three quarters of which RFC 8656 §12 has taken back.
 #[test]
-fn coturns_client_relays_through_our_server() {
+fn case_67_coturns_client_relays_through_our_server() {
     let Some((said, counters)) = relayed(&["-s"]) else { return };
     assert!(said.contains("tot_send_msgs=40, tot_recv_msgs=40"), "{said}\n{counters:?}");
     assert!(counters.to_peers >= 40 && counters.to_clients >= 40, "{counters:?}");
