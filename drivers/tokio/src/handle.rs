@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use gimlet_machine::{Instant, Interest};
-use gimlet_udp::{Clock, Socket, Sockets};
+use gimlet_udp::{Clock, ConnectionsCounters, Socket, Sockets, SocketsCounters};
 use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
 
@@ -126,7 +126,18 @@ impl<M: Driven> Handle<M> {
     /// Transmits given up because a socket stayed full
     /// ([`OUTBOX_BLOCKED_MAX`](gimlet_udp::OUTBOX_BLOCKED_MAX)).
     pub fn transmits_lost(&self) -> u64 {
-        self.shared().enter(|state| state.transmits_lost)
+        self.shared().enter(|state| state.lost.transmits)
+    }
+
+    /// What was dropped between the sockets and the machine, as of the driver's latest turn.
+    pub fn sockets_counters(&self) -> SocketsCounters {
+        self.shared().enter(|state| state.lost.sockets)
+    }
+
+    /// What did not come about between the machine's connections and their peers, as of the driver's latest
+    /// turn.
+    pub fn connections_counters(&self) -> ConnectionsCounters {
+        self.shared().enter(|state| state.lost.connections)
     }
 
     /// Where the owner's sockets are bound, in the order they were added.

@@ -14,7 +14,7 @@ use tokio::io::unix::AsyncFd;
 
 use crate::driven::Driven;
 use crate::ready::{Ready, Signal, Watched, What, register};
-use crate::shared::Shared;
+use crate::shared::{Lost, Shared};
 
 /// Buffers between the machine, which writes under the lock, and the sockets, which are called
 /// without it.
@@ -53,6 +53,15 @@ impl Network {
         };
         indices.into_iter().try_for_each(|index| network.watch(index))?;
         Ok(network)
+    }
+
+    /// What got lost so far.
+    pub(crate) fn lost(&self) -> Lost {
+        Lost {
+            transmits: self.outbox.dropped(),
+            sockets: *self.sockets.counters(),
+            connections: *self.connections.counters(),
+        }
     }
 
     /// Adds a socket of the owner's.

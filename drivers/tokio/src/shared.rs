@@ -8,7 +8,7 @@ use std::task::Waker;
 use std::thread;
 
 use gimlet_machine::{Answer, Instant, Queue};
-use gimlet_udp::Clock;
+use gimlet_udp::{Clock, ConnectionsCounters, SocketsCounters};
 
 use crate::driven::{Driven, Wake};
 use crate::error::Stopped;
@@ -37,7 +37,7 @@ pub(crate) struct State<M: Driven> {
     told: Instant,
     pub(crate) phase: Phase,
     pub(crate) audience: Audience<M>,
-    pub(crate) transmits_lost: u64,
+    pub(crate) lost: Lost,
     /// Where the owner's sockets are bound.
     pub(crate) local_addresses: Vec<SocketAddr>,
     /// What the owner wants done with them.
@@ -52,6 +52,14 @@ pub(crate) struct Audience<M: Driven> {
     pub(crate) events_lost: u64,
     /// At most one per stream.
     pub(crate) chores: BTreeMap<M::Interest, Chore<M>>,
+}
+
+/// What got lost between the machine and the system, as of the latest turn.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lost {
+    pub(crate) transmits: u64,
+    pub(crate) sockets: SocketsCounters,
+    pub(crate) connections: ConnectionsCounters,
 }
 
 /// How far the driver is.
@@ -87,7 +95,7 @@ impl<M: Driven> Shared<M> {
                 events_lost: 0,
                 chores: BTreeMap::new(),
             },
-            transmits_lost: 0,
+            lost: Lost::default(),
             local_addresses,
             orders: Vec::new(),
             driver: Bell::default(),

@@ -57,7 +57,7 @@ impl<M: Driven> Task<M> {
                 return None;
             }
             let now = state.now();
-            state.transmits_lost = network.outbox.dropped();
+            state.lost = network.lost();
             let mut io = Exchange {
                 outbox: &mut network.outbox,
                 segments_max: network.sockets.segments_max(),

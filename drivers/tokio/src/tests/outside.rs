@@ -71,6 +71,14 @@ async fn a_machine_speaks_through_the_sockets_it_asked_for_until_it_closes_them(
     }
     close(&driver, 1).await;
     assert!(is_free(locals[0]) && !is_free(locals[1]));
+    say(&driver, FourTuple::new(locals[0], given(&friend)), b"too late");
+    assert_eq!(bind(&driver, 3, locals[1]).await, Err(CloseReason::AddressUnavailable));
+    soon(async {
+        while driver.sockets_counters().no_socket != 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     assert_eq!(driver.local_addresses().len(), 1, "the owner's only");
 }
 
@@ -244,6 +252,12 @@ async fn a_machine_that_does_not_limit_itself_loses_the_connection_and_no_more()
         assert!(written < 1 << 28, "the system takes without end");
     };
     assert_eq!(why, CloseReason::Failed);
+    soon(async {
+        while driver.connections_counters().backlog_overflows != 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     drop(peer);
 }
 
