@@ -24,7 +24,7 @@ const STEPS_MAX: usize = 512;
 const REPLAY: u8 = 0x80;
 
 /// Whatever network and signalling do: the laws hold on every call, no path is valid before the peer
-/// was heard, checks are paced, everything sent is a sealed Binding message from a socket of ours,
+/// was heard, checks are paced, nothing is sprayed before its owner vouched or the peer was heard from there, everything sent is a sealed Binding message from a socket of ours,
 /// limits hold, a run repeats itself byte for byte, and nobody is left checking for ever.
 pub fn ice_agent(data: &[u8]) {
     check(data, |_| {});
@@ -78,7 +78,9 @@ pub(crate) mod steps {
     pub(crate) const FORGE_ANSWER: u8 = 12;
     pub(crate) const TIMEOUT: u8 = 13;
     pub(crate) const CLOSE: u8 = 14;
-    pub(crate) const COUNT: u8 = 15;
+    pub(crate) const PUNCH: u8 = 15;
+    pub(crate) const VOUCH: u8 = 16;
+    pub(crate) const COUNT: u8 = 17;
 }
 
 fn step(world: &mut World, tape: &mut Tape<'_>) {
@@ -114,6 +116,8 @@ fn step(world: &mut World, tape: &mut Tape<'_>) {
         steps::FORGE_ANSWER => forge::answer(world, how, tape),
         steps::TIMEOUT => world.timeout(side),
         steps::CLOSE => world.close(side),
+        steps::PUNCH => world.punch(side, how >> 1, tape.u16()),
+        steps::VOUCH => world.vouch(side),
         _ => unreachable!("a remainder is below its divisor"),
     }
 }

@@ -1,5 +1,5 @@
-//! Every legal transition of the graphs of an agent, but for that of a punch (`punch/state.rs`). Nothing outside this file decides what may
-//! follow what.
+//! Every legal transition of the graphs of an agent, but for that of a punch (`punch/state.rs`). Nothing
+//! outside this file decides what may follow what.
 //!
 //! ```text
 //! pair        Frozen ⇄ Waiting ──check──► InProgress ──succeed──► Succeeded

@@ -4,7 +4,7 @@
 mod desk;
 
 use desk::{Ask, Desk, NOMINATION, PEER_PWD, Said, addr, direct};
-use gimlet_ice::{Candidate, Config, Role};
+use gimlet_ice::{Candidate, Config, Profile, Role};
 use gimlet_machine::{Counters as _, FourTuple, Path, Rng};
 use gimlet_stun::{Class, Key, MessageWriter, Method, TransactionId};
 use gimlet_testkit::{Barrage, Echo};
@@ -173,6 +173,27 @@ fn a_hundred_thousand_hostile_datagrams_do_nothing_to_an_agent_that_has_selected
         desk.wait(6_000);
         withstand(desk, &genuine);
     }
+}
+
+#[test]
+fn a_hundred_thousand_hostile_datagrams_do_nothing_to_an_agent_that_punches() {
+    let mut desk = Desk::with_pair(config(Role::Controlling), LOCAL, PEER);
+    let profile = |dependent, outside: &str| Profile {
+        dependent: Some(dependent),
+        outside: vec![outside.parse().unwrap()],
+        ..Profile::default()
+    };
+    // Forgers speak from this network too.
+    let (ours, theirs) = (profile(false, "192.0.2.1"), profile(true, "203.0.113.2"));
+    let now = desk.now;
+    desk.agent.command(now, |agent| agent.vouch(now, addr("203.0.113.2:1").ip()));
+    desk.agent.command(now, |agent| agent.punch(now, &ours, &theirs)).unwrap();
+    desk.wait(2_000);
+    assert!(desk.inner().counters().probes_sent > 200);
+    // The forger answers the check, and finds the probes' paths by chance at most.
+    desk.said.retain(|said| said.path == direct(LOCAL, PEER));
+    let request = desk.request(ask(Role::Controlling));
+    withstand(desk, &[(direct(LOCAL, PEER), request)]);
 }
 
 #[test]

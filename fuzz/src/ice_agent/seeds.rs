@@ -2,7 +2,7 @@
 
 use super::steps::{
     CLOSE, CREDENTIALS, DAMAGE, DELIVER, DOUBLE, END, FORGE_ANSWER, FORGE_REQUEST, GARBAGE, GATHER, LOSE,
-    MAKE_UP, SIGNAL, TIMEOUT, WAIT,
+    MAKE_UP, PUNCH, SIGNAL, TIMEOUT, VOUCH, WAIT,
 };
 use crate::target::Seed;
 
@@ -56,7 +56,16 @@ pub(crate) fn seeds() -> Vec<Seed> {
     let forged_answer = [WAIT, 5, FORGE_ANSWER, 0, 0, 0, FORGE_ANSWER, 1, 0, 0, DELIVER, 0];
     let early = [GATHER, 0, FORGE_REQUEST, 0, 2, 0, 1, 2, CREDENTIALS, 0, WAIT, 90];
     let garbage = [GARBAGE, 0, 4, 0, 1, 0, 0, GARBAGE, 3, 1, 255];
+    // The second side's NAT is hard: it opens, the first side probes.
+    let both_punch = [VOUCH, 0, VOUCH, 1, PUNCH, 0b100, 0x23, 0x28, PUNCH, 0b011, 0x23, 0x28];
+    let punch = [&both_punch[..], &[WAIT, 5, DELIVER, 1, LOSE, 0, DELIVER, 1].repeat(8)].concat();
+    let alone = [PUNCH, 0b100, 0x23, 0x28, WAIT, 90, VOUCH, 0, WAIT, 200, PUNCH, 0b110_0000, 0, 0, WAIT, 20];
+    let stranger = [PUNCH, 0b100, 0x23, 0x28, FORGE_REQUEST, 0, 2, 4, 1, 2, WAIT, 90, WAIT, 200];
     vec![
+        ("punches", signalled(ROLES, &punch)),
+        ("punches_alone", signalled(ROLES, &alone)),
+        ("punches_after_a_lie", signalled(ROLES, &stranger)),
+        ("silence_and_a_common_beginning", signalled(ROLES, &[PUNCH, 0, 0, 0, PUNCH, 1, 0, 0, WAIT, 250])),
         ("meets", signalled(ROLES, &meets)),
         ("behind_nats", signalled(ROLES, &behind_nats)),
         ("both_control", signalled(0x80, &meets)),

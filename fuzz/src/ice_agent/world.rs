@@ -1,14 +1,17 @@
 //! The agents and what lies between them.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use gimlet_ice::{Agent, Candidate, Config, Credentials, Event, Limits, MESSAGE_MAX, Role, State, TA_MIN};
+use gimlet_ice::{
+    Agent, Candidate, Config, Credentials, Event, Limits, MESSAGE_MAX, Profile, PunchEvent, Role, State,
+    TA_MIN,
+};
 use gimlet_machine::{Buf, FourTuple, Input, Instant, Machine, Path, Rng, Verdict};
-use gimlet_stun::{Class, Key, Message, Method};
+use gimlet_stun::{Class, Key, Message, Method, PortModel};
 use gimlet_testkit::Checked;
 
 /// Sockets of each side: three of IPv4, one of IPv6.
@@ -17,8 +20,13 @@ const SOCKETS: usize = 4;
 /// The most packets on the way; further ones are lost.
 const FLYING_MAX: usize = 128;
 
-/// How long a run goes on after its last step: past the patience of an agent and every retransmission.
-const REST: Duration = Duration::from_secs(120);
+/// Sockets that each side opens for punches, and the ports that they have.
+const PUNCH_SOCKETS: usize = 8;
+const PUNCH_PORT: u16 = 9_000;
+
+/// How long a run goes on after its last step: past the patience of an agent, every retransmission, and the two
+/// silences of a punch that an agent awaits.
+const REST: Duration = Duration::from_secs(240);
 
 /// The most deliveries in one moment: more is two agents answering each other for ever.
 const DELIVERIES_MAX: usize = 10_000;
@@ -42,6 +50,8 @@ pub(super) struct Side {
     closed: bool,
     has_credentials: bool,
     ended: [bool; 2],
+    /// Addresses that may be sprayed.
+    sprayable: BTreeSet<IpAddr>,
 }
 
 pub(super) struct World {
@@ -62,6 +72,11 @@ pub(super) fn socket(side: usize, n: usize) -> SocketAddr {
         IpAddr::V4(Ipv4Addr::new(10, 0, side as u8, n as u8 + 1))
     };
     SocketAddr::new(ip, 4_000 + n as u16)
+}
+
+/// The address of a socket that is opened for a punch.
+fn punch_socket(side: usize, n: usize) -> SocketAddr {
+    SocketAddr::new(socket(side, 0).ip(), PUNCH_PORT + n as u16)
 }
 
 /// What others see of a socket behind the NAT of its side.
@@ -106,6 +121,7 @@ impl World {
                 closed: false,
                 has_credentials: false,
                 ended: [false; 2],
+                sprayable: BTreeSet::new(),
             }
         };
         let sides = [side(0), side(1)];
@@ -201,6 +217,9 @@ impl World {
     fn arrive(&mut self, side: usize, flow: FourTuple, mut bytes: Vec<u8>, genuine: bool) {
         let heard = &mut self.sides[side];
         heard.heard |= genuine;
+        if genuine {
+            heard.sprayable.insert(flow.remote.ip());
+        }
         let verdict = heard.agent.handle_input(self.now, Input::new(Path::Direct(flow), &mut bytes));
         assert!(!matches!(verdict, Verdict::Pass { .. }), "an agent forwards nothing");
         assert!(verdict == Verdict::NotMine || !heard.closed, "a closed agent takes nothing");
@@ -262,6 +281,48 @@ impl World {
         self.sides[side].agent.command(self.now, |agent| agent.close(self.now));
         self.drain(side);
         self.sides[side].closed = true;
+    }
+
+    /// The owner asks for a punch, with whatever both sides are said to know.
+    pub(super) fn punch(&mut self, side: usize, how: u8, port: u16) {
+        let now = self.now;
+        let profile = |side: usize, hard: bool| Profile {
+            dependent: (how & 0x40 == 0).then_some(hard),
+            port_model: match how >> 2 & 3 {
+                0 => Some(PortModel::Sequential { delta: i32::from(port.cast_signed()) }),
+                1 => Some(PortModel::Block { first: port, last: port.wrapping_add(300) }),
+                2 => Some(PortModel::Preserving),
+                _ => None,
+            },
+            newest_port: Some(port),
+            outside: vec![mapped(side, 0).ip()],
+        };
+        let (ours, theirs) = (profile(side, how & 1 != 0), profile(1 - side, how & 2 != 0));
+        let agent = &mut self.sides[side].agent;
+        if how & 0x30 == 0x30 {
+            agent.command(now, |agent| agent.stop_punch(now));
+        } else {
+            // Refusals are the agent's right.
+            let _ = agent.command(now, |agent| agent.punch(now, &ours, &theirs));
+        }
+        self.drain(side);
+    }
+
+    /// The owner says that it knows where the other side is.
+    pub(super) fn vouch(&mut self, side: usize) {
+        let (now, ip) = (self.now, mapped(1 - side, 0).ip());
+        self.sides[side].sprayable.insert(ip);
+        self.sides[side].agent.command(now, |agent| agent.vouch(now, ip));
+        self.drain(side);
+    }
+
+    /// Opens a few of the sockets that a punch wants; it has to live with that.
+    fn open_sockets(&mut self, side: usize, count: usize) {
+        let now = self.now;
+        for n in 0..count.min(PUNCH_SOCKETS) {
+            let socket = punch_socket(side, n);
+            let _ = self.sides[side].agent.command(now, |agent| agent.add_punch_socket(now, socket));
+        }
     }
 
     /// From here on the network is perfect: everything comes to rest.
@@ -327,8 +388,9 @@ impl World {
             | Event::RoleChanged(_)
             | Event::LocalPeerReflexive { .. }
             | Event::RemotePeerReflexive { .. }
-            | Event::Punch(_)
+            | Event::Punch(PunchEvent::StateChanged(_) | PunchEvent::CloseSockets { .. })
             | Event::Failed { .. } => {}
+            Event::Punch(PunchEvent::OpenSockets { count }) => self.open_sockets(side, count),
         }
     }
 
@@ -337,7 +399,13 @@ impl World {
         let Path::Direct(FourTuple { local, remote }) = path else { panic!("there is no relay here") };
         let side = &mut self.sides[from];
         assert!(!side.closed, "a closed agent speaks");
-        assert!((0..SOCKETS).any(|n| socket(from, n) == local), "{local} is no socket of this side");
+        let opened = (0..PUNCH_SOCKETS).any(|n| punch_socket(from, n) == local);
+        assert!(
+            opened || (0..SOCKETS).any(|n| socket(from, n) == local),
+            "{local} is no socket of this side"
+        );
+        let known = side.agent.inner().remote_candidates().any(|known| known.address == remote);
+        let is_spray = opened || !known;
         let message = Message::parse(bytes).expect("what an agent sends is STUN");
         assert_eq!(message.method(), Method::BINDING);
         assert!(message.has_fingerprint() && bytes.len() <= MESSAGE_MAX);
@@ -345,6 +413,7 @@ impl World {
             let pause = side.last_request.map(|last| self.now.since(last));
             assert!(pause.is_none_or(|pause| pause >= TA_MIN), "checks {pause:?} apart");
             assert!(message.has_integrity() && message.username().is_some());
+            assert!(!is_spray || side.sprayable.contains(&remote.ip()), "{remote} did not ask for this");
             side.last_request = Some(self.now);
         }
         // An answer without a signature proves nothing to its receiver.

@@ -1,6 +1,7 @@
 use gimlet_conformance::laws::{Side, Subject};
-use gimlet_ice::{Agent, Candidate, Config, Role};
+use gimlet_ice::{Agent, Candidate, Config, Profile, Role};
 use gimlet_machine::{Counters as _, Instant, Path, Rng};
+use gimlet_stun::PortModel;
 
 struct Agents;
 
@@ -12,6 +13,13 @@ fn candidate(side: Side, n: u16) -> Candidate {
         n if n.is_multiple_of(2) => Candidate::host(super::flow(side, n as u8).remote),
         n => Candidate::server_reflexive(super::flow(side, n as u8).remote, base, None),
     }
+}
+
+/// What `side` knows of its NAT.
+fn profile(side: Side, hard: bool) -> Profile {
+    let outside = vec![super::socket(side).ip()];
+    let port_model = Some(PortModel::Sequential { delta: 3 });
+    Profile { dependent: Some(hard), port_model, newest_port: Some(30_000), outside }
 }
 
 impl Subject for Agents {
@@ -42,12 +50,17 @@ impl Subject for Agents {
         }
     }
     fn command(now: Instant, agent: &mut Agent, side: Side, which: u16) {
-        let n = which / 8;
-        match which % 8 {
+        let n = which / 10;
+        match which % 10 {
             0 => drop(agent.add_local_candidate(now, candidate(side, n % 64))),
             1..=4 => drop(agent.add_remote_candidate(now, candidate(side.other(), n % 8))),
             5 => agent.end_of_local_candidates(now),
             6 => agent.end_of_remote_candidates(now),
+            7 => drop(agent.punch(now, &profile(side, n & 1 != 0), &profile(side.other(), n & 2 != 0))),
+            8 => {
+                agent.vouch(now, super::socket(side.other()).ip());
+                let _ = agent.add_punch_socket(now, (super::socket(side).ip(), 20_000 + n % 8).into());
+            }
             // Seldom: most lives should go on for a while.
             _ if n.is_multiple_of(16) => agent.close(now),
             _ => {}
