@@ -6,8 +6,8 @@
 //! answers of the peer are written by hand (`wire.rs`); time is virtual; every byte is in a transcript that
 //! `table --case N` prints.
 //!
-//! What cannot be judged so (TURN servers, NATs, other people's programs) is judged by the named tests
-//! `case_NN_…` of the tree, which [`run_named`] runs through cargo. An implementation that has no call for what a
+//! TURN clients are judged in the same way, against a server written by hand. What cannot be judged so (simulated
+//! NATs, other people's programs) is judged by the named tests `case_NN_…` of the tree, which [`run_named`] runs through cargo. An implementation that has no call for what a
 //! case needs, or does not show it, is [`Verdict::NotApplicable`] with the reason.
 
 mod checks;
@@ -27,6 +27,7 @@ mod str0m;
 mod subject;
 mod system;
 mod transactions;
+mod turn;
 mod wire;
 mod world;
 

@@ -5,15 +5,10 @@ use std::time::Duration;
 use super::desk::{Desk, address, path};
 use super::subject::Setup;
 use super::wire;
-use super::{Bench, Case, Finding, Outcome, ensure};
+use super::{Bench, Case, Finding, Outcome, ensure, relay};
 
 const LOCAL: &str = "192.0.2.1:4000";
 const PEER: &str = "198.51.100.1:2000";
-const NO_TURN: (&str, &str) = (
-    "`is` has no TURN client",
-    "rice-proto leaves TURN to turn-client-proto, another crate with another interface",
-);
-
 pub(crate) const CASES: &[Case] = &[
     Case::on_wire(12, "the ladder of retransmissions", "RFC 8489 §6.2.1", case_12)
         .given("one pair, no answer at all")
@@ -24,15 +19,15 @@ pub(crate) const CASES: &[Case] = &[
     Case::on_wire(14, "an answer that took another way", "RFC 8445 §7.2.5.2.1", case_14)
         .given("a signed answer from 203.0.113.66, and one that arrives at another of our addresses")
         .requires("no valid pair"),
-    Case::named(15, "401, 401 again, 438 four times", "RFC 8489 §9.2.5", NO_TURN)
-        .given("challenges to TURN requests of every kind")
+    Case::on_wire(15, "401, 401 again, 438 four times", "RFC 8489 §9.2.5", relay::case_15)
+        .given("401, then 401 to the signed request; 438 four times, each with a new nonce")
         .requires("one retry; final; retried with the new nonce; given up after the fourth in a row"),
-    Case::named(16, "the nonce's security bits", "RFC 8489 §9.2.1", NO_TURN)
+    Case::on_wire(16, "the nonce's security bits", "RFC 8489 §9.2.1", relay::case_16)
         .given("a nonce that promises PASSWORD-ALGORITHMS, without and with them")
         .requires("no retry: a bid-down; echoed exactly, SHA-256 chosen when offered"),
-    Case::named(17, "300 and ALTERNATE-SERVER", "RFC 8489 §10", NO_TURN)
-        .given("redirections A to B, A to B to A, four hops, another family")
-        .requires("followed; the circle, the fourth hop and the other family are not"),
+    Case::on_wire(17, "300 and ALTERNATE-SERVER", "RFC 8489 §10", relay::case_17)
+        .given("redirections A to B, B back to A, A to an IPv6 address")
+        .requires("followed; the circle and the other family are not"),
 ];
 
 fn with_pair(bench: &Bench, setup: Setup) -> Result<Desk, Finding> {
