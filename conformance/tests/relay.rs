@@ -1,18 +1,19 @@
 //! Peers that cannot reach each other meet at a relay, played in the simulator. A failure names its
 //! seed; `SEED=n` replays it alone.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use gimlet_conformance::meeting::EPOCH;
-use gimlet_machine::{
-    Buf, Deadline, Direction, Ecn, FourTuple, Input, Instant, Machine, PeerId, Rng, Session, Transmit,
-    Verdict,
-};
+use gimlet_machine::{Direction, Instant, PeerId, Session};
 use gimlet_node::{Config, Error, Event, Identity, Node, Stream, TurnServer};
 use gimlet_sim::{Happening, HostConfig, HostId, LinkConfig, NatConfig, NatKind, World, seeded_provider};
-use gimlet_turn::{LongTerm, Server, ServerConfig, ServerEvent};
+use gimlet_turn::Server;
+
+#[path = "support/inhabitant.rs"]
+mod inhabitant;
+
+use inhabitant::{Inhabitant, Relay};
 
 const WITHIN: Duration = Duration::from_secs(20);
 /// Of a line, in each direction. A packet crosses two lines.
@@ -23,100 +24,6 @@ const TRAIN: usize = 10;
 const RELAY: &str = "198.51.100.2:3478";
 /// Where the public node listens.
 const PUBLIC: &str = "198.51.100.1:4433";
-/// The first port that the relay opens for a client.
-const RELAYED_PORT: u16 = 50_000;
-
-/// A TURN server with every port of its host.
-struct Relay {
-    server: Server,
-    next_port: u16,
-    /// What passes from clients to peers.
-    passed: VecDeque<(FourTuple, Ecn, Vec<u8>)>,
-}
-
-/// What runs on a host.
-enum Inhabitant {
-    Node(Box<Node>),
-    Relay(Box<Relay>),
-}
-
-impl Relay {
-    fn new(rng: Rng) -> Self {
-        let users = vec![LongTerm::new(b"alice", b"her password").expect("short")];
-        let server = Server::new(rng, ServerConfig { users, ..ServerConfig::default() });
-        Self { server, next_port: RELAYED_PORT, passed: VecDeque::new() }
-    }
-
-    fn open_sockets(&mut self, now: Instant) {
-        while let Some(event) = self.server.poll_event() {
-            if let ServerEvent::OpenRelay { id, .. } = event {
-                let mut address: SocketAddr = RELAY.parse().expect("a socket address");
-                address.set_port(self.next_port);
-                self.next_port += 1;
-                self.server.relay_opened(now, id, address, address);
-            }
-        }
-    }
-}
-
-impl Machine for Inhabitant {
-    type Path = FourTuple;
-    type Event = Event;
-
-    fn handle_input(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
-        let relay = match self {
-            Inhabitant::Node(node) => return node.handle_input(now, input),
-            Inhabitant::Relay(relay) => relay,
-        };
-        let Input { path, ecn, bytes } = input;
-        let verdict = relay.server.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
-        relay.open_sockets(now);
-        if let Verdict::Pass { path, range } = verdict {
-            relay.passed.push_back((path, ecn, bytes[range].to_vec()));
-            return Verdict::Consumed;
-        }
-        verdict
-    }
-
-    fn handle_timeout(&mut self, now: Instant) {
-        match self {
-            Inhabitant::Node(node) => node.handle_timeout(now),
-            Inhabitant::Relay(relay) => {
-                relay.server.handle_timeout(now);
-                relay.open_sockets(now);
-            }
-        }
-    }
-
-    fn poll_event(&mut self) -> Option<Event> {
-        match self {
-            Inhabitant::Node(node) => node.poll_event(),
-            Inhabitant::Relay(_) => None,
-        }
-    }
-
-    fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let relay = match self {
-            Inhabitant::Node(node) => return node.poll_transmit(now, out),
-            Inhabitant::Relay(relay) => relay,
-        };
-        match relay.passed.pop_front() {
-            Some((path, ecn, bytes)) => {
-                assert!(out.put(&bytes), "one datagram fits");
-                Some(Transmit { path, ecn, segment: None })
-            }
-            None => relay.server.poll_transmit(now, out),
-        }
-    }
-
-    fn poll_timeout(&self) -> Option<Deadline> {
-        match self {
-            Inhabitant::Node(node) => node.poll_timeout(),
-            Inhabitant::Relay(relay) => relay.server.poll_timeout(),
-        }
-    }
-}
-
 /// A world with a public node, a relay and two peers that know both.
 struct Meeting {
     world: World<Inhabitant>,
@@ -173,7 +80,7 @@ fn open(seed: u64, (nat_a, nat_b): (NatKind, NatKind), knows: [bool; 2], latency
     let relay = HostConfig::new("relay", [everywhere]).link(LinkConfig::with_latency(latency));
     let relay = HostConfig { segments_max: TRAIN, ..relay };
     let rng = world.rng("relay", 0);
-    let relay = world.add_host(relay, Inhabitant::Relay(Box::new(Relay::new(rng))));
+    let relay = world.add_host(relay, Inhabitant::Relay(Box::new(Relay::new(rng, everywhere.ip()))));
     let server = TurnServer {
         address: RELAY.parse().expect("a socket address"),
         username: "alice".into(),

@@ -124,8 +124,13 @@ impl Candidates {
         let known = |local: &Local| {
             local.candidate.address == candidate.address && local.candidate.shares_base_with(&candidate)
         };
-        if self.locals.iter().any(|(_, local)| known(local)) {
-            return Ok(None);
+        let twin =
+            self.locals.iter().find(|(_, local)| known(local)).map(|(id, local)| (id, local.is_learned()));
+        match twin {
+            Some((_, false)) => return Ok(None),
+            // What the peer told us of is as good as what a server tells us, but only the latter is signalled.
+            Some((id, true)) => _ = self.locals.remove(id),
+            None => {}
         }
         let kind = candidate.kind;
         let alike = |local: &Local| local.candidate.kind == kind && !local.punched;

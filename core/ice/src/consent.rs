@@ -36,6 +36,17 @@ impl Relapse {
     const NONE: Self = Self { pair: None, times: 0, until: Instant::ZERO };
 }
 
+/// Whether a late answer is asked for again at once although there is nowhere else to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// No: knowing sooner is worth nothing.
+    None,
+    /// Until the next answer: the owner heard nothing.
+    Once,
+    /// Whenever one is late: the owner restarts ICE then.
+    Always,
+}
+
 /// What is known about the path in use.
 #[derive(Debug)]
 pub(crate) struct Consent {
@@ -48,8 +59,8 @@ pub(crate) struct Consent {
     awaited: Option<TransactionId>,
     /// A request is to leave as soon as the pacing allows.
     pub(crate) due: bool,
-    /// The owner heard nothing: probe even if there is nowhere else to go.
-    pub(crate) urged: bool,
+    /// Whether to probe even if there is nowhere else to go.
+    pub(crate) urgency: Urgency,
     /// How often failed pairs were given another chance since something last worked.
     returns: u8,
     /// How many waits were drawn.
@@ -65,7 +76,7 @@ impl Consent {
             liveness: Liveness::Fresh,
             awaited: None,
             due: false,
-            urged: false,
+            urgency: Urgency::None,
             returns: 0,
             drawn: 0,
             relapse: Relapse::NONE,
@@ -77,8 +88,9 @@ impl Consent {
         if self.pair == pair {
             return false;
         }
-        let Self { returns, drawn, relapse, .. } = *self;
-        *self = Self { pair, since: now, returns, drawn, relapse, ..Self::new() };
+        let Self { returns, drawn, relapse, urgency, .. } = *self;
+        *self = Self { pair, since: now, returns, drawn, relapse, urgency, ..Self::new() };
+        self.calm();
         true
     }
 
@@ -120,8 +132,21 @@ impl Consent {
     /// The peer answered on the pair; says whether that was in doubt.
     pub(crate) fn on_answer(&mut self) -> bool {
         self.awaited = None;
-        self.urged = false;
+        self.calm();
         self.step(LivenessStep::Answer)
+    }
+
+    /// The owner heard nothing.
+    pub(crate) fn urge(&mut self) {
+        if self.urgency == Urgency::None {
+            self.urgency = Urgency::Once;
+        }
+    }
+
+    fn calm(&mut self) {
+        if self.urgency == Urgency::Once {
+            self.urgency = Urgency::None;
+        }
     }
 
     /// How long an answer may take on a pair with round trip `rtt`.

@@ -151,6 +151,20 @@ fn case_40_a_numbered_nomination_of_a_pair_that_is_not_valid_yet_waits_for_its_c
     assert_eq!(desk.inner().selected_path(), Some(there));
 }
 
+#[test]
+fn an_address_that_the_peer_saw_first_is_signalled_when_a_server_sees_it_too() {
+    let mut desk = completed(Config::default());
+    let mapped = addr("203.0.113.7:7777");
+    desk.wait(6_000);
+    let check = desk.take_checks().pop().expect("consent is asked for");
+    desk.answer_seeing(&check, mapped);
+    let signalled = |desk: &Desk| desk.inner().local_candidates().any(|it| it.address == mapped);
+    assert!(!signalled(&desk), "the peer knows");
+    desk.local(Candidate::server_reflexive(mapped, addr(LOCAL), None));
+    assert!(signalled(&desk));
+    assert_eq!(desk.inner().selected_path(), Some(direct(LOCAL, PEER)));
+}
+
 /// A controlling desk with a relayed pair selected before the direct one answered.
 fn on_a_relay(config: Config) -> (Desk, Path, desk::Said) {
     let mut desk = Desk::new(config);

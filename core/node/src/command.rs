@@ -1,5 +1,7 @@
 //! Everything an application can do to a node, as values: what a recording holds and a fuzzer makes.
 
+use core::net::SocketAddr;
+
 use gimlet_machine::{Bytes, Direction, Instant, PeerId, Session};
 
 use crate::error::Error;
@@ -12,6 +14,8 @@ use crate::ticket::{Ticket, TicketError};
 pub enum Command {
     /// [`Node::add_ticket`]
     AddTicket(Ticket),
+    /// [`Node::set_local_addresses`]
+    SetLocalAddresses(Vec<SocketAddr>),
     /// [`Session::connect`]
     Connect(PeerId),
     /// [`Session::accept`]
@@ -76,6 +80,9 @@ impl Node {
         let data = |data: Option<Bytes>| data.map_or(Outcome::NotNow, Outcome::Data);
         Ok(match command {
             Command::AddTicket(ticket) => Outcome::Peer(self.add_ticket(now, &ticket)?),
+            Command::SetLocalAddresses(addresses) => {
+                self.set_local_addresses(now, addresses).map(|()| Outcome::Done)?
+            }
             Command::Connect(peer) => self.connect(now, peer).map(|()| Outcome::Done)?,
             Command::Accept => self.accept(now).map_or(Outcome::NotNow, Outcome::Peer),
             Command::Open(peer, direction) => self.open(now, peer, direction).map(stream)?,

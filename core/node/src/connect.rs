@@ -13,6 +13,7 @@ use crate::event::{Event, Progress, Via};
 use crate::gather::can_reach;
 use crate::node::Node;
 use crate::peer::{Attempt, Ice, Peer};
+use crate::repair::Repair;
 use crate::state::{AttemptState, AttemptStep, LinkState};
 use crate::ticket::{Ticket, TicketError};
 use crate::timer::Timer;
@@ -157,12 +158,14 @@ impl Node {
         // Data leaves the relay as soon as a direct path works, if the peer follows: its description says so.
         let config = gimlet_ice::Config { role, renomination: true, ..gimlet_ice::Config::default() };
         let mut agent = Agent::new(now, rng, config);
+        agent.expect_restarts();
         for local in self.config.local_addresses.clone() {
             // More sockets than the agent's limit: the first ones are used.
             let _ = agent.add_local_candidate(now, Candidate::host(local));
         }
-        let (told, shunned) = (BTreeSet::new(), BTreeSet::new());
-        let ice = Ice { peer, agent, attempt, via, connection: None, told, told_end: false, shunned };
+        let (told, shunned, repair) = (BTreeSet::new(), BTreeSet::new(), Repair::default());
+        let (connection, told_end) = (None, false);
+        let ice = Ice { peer, agent, attempt, via, connection, told, told_end, shunned, repair };
         let id = self.children.ice.insert(ice);
         self.add_gathered(now, id);
         Some(id)
@@ -200,9 +203,8 @@ impl Node {
         let attempt = self.peers.get_mut(&peer).and_then(|entry| entry.attempt.as_mut());
         let attempt = attempt.filter(|attempt| attempt.ice == Some(id));
         let Some(attempt) = attempt else {
-            // A link's agent found another path: usable for receiving; ICE decides about sending.
             if let Some(connection) = connection {
-                self.children.quic.admit(now, connection, path);
+                self.on_link_path(now, id, connection, path);
             }
             return;
         };
@@ -217,7 +219,7 @@ impl Node {
     }
 
     /// Data moves to a path that ICE vouches for.
-    fn send_on(&mut self, now: Instant, connection: ConnectionId, path: Path, mtu: PathMtu) {
+    pub(crate) fn send_on(&mut self, now: Instant, connection: ConnectionId, path: Path, mtu: PathMtu) {
         self.children.quic.set_path(now, connection, path, mtu);
         self.children.relays.mark_stale();
     }
@@ -242,6 +244,7 @@ impl Node {
         let Some(ice) = self.children.ice.get(id) else { return };
         let (peer, connection) = (ice.peer, ice.connection);
         self.progress(peer, Progress::PathSelected(path));
+        self.on_path_found(id);
         let Some(connection) = connection else { return };
         let before = self.children.quic.path(connection);
         if before == Some(path) {
@@ -334,6 +337,7 @@ impl Node {
                 self.counters.closed_undelivered += 1;
                 self.close_link(now, peer, crate::close::GOODBYE, b"goodbye", LostCause::ClosedByUs);
             }
+            Timer::Repair(peer) => self.repair(now, peer),
             Timer::Hello(peer) => {
                 if let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) {
                     link.greeting.handle_timeout(now);
@@ -356,7 +360,9 @@ impl Node {
         for peer in waiting {
             self.offer(now, peer);
         }
+        self.resume_repairs(now);
     }
+
     /// An introducer is gone, and with it what it had not delivered: offers that nobody has answered go
     /// through another one, or wait for one. Whoever got the offer twice answers it twice.
     pub(crate) fn on_introducer_lost(&mut self, now: Instant, via: PeerId) {

@@ -24,6 +24,14 @@ pub(crate) enum Kind {
     Answer,
     /// More candidates for a running attempt (RFC 8838).
     Trickle,
+    /// For a link: these are the candidates of the sender from here on.
+    Update,
+    /// The same, and whatever is not among them is gone.
+    Moved,
+    /// For a link on which nothing works: fresh credentials and all candidates (RFC 8445 §9).
+    Restart,
+    /// The answer to a restart, with the same.
+    Restarted,
 }
 
 /// One signed message about one attempt to connect.

@@ -168,6 +168,39 @@ pub enum Progress {
     },
     /// ICE has agreed on this path.
     PathSelected(Path),
+    /// Several answers in a row are late on the path in use; others are looked for.
+    PathSuspect(Path),
+    /// The peer has not answered on the path in use for so long that nothing may be sent there any more.
+    PathLost(Path),
+    /// Sockets of this host came and went.
+    AddressesChanged {
+        /// How many came.
+        came: usize,
+        /// How many are gone.
+        gone: usize,
+    },
+    /// The peer's addresses changed.
+    PeerUpdated {
+        /// How many candidates it has that are new to us.
+        candidates: usize,
+    },
+    /// No path works: we begin anew.
+    RestartSent {
+        /// Through whom.
+        via: PeerId,
+        /// With how many candidates.
+        candidates: usize,
+    },
+    /// The peer began anew, and so do we.
+    RestartAnswered {
+        /// With how many candidates.
+        candidates: usize,
+    },
+    /// Both ends have begun anew.
+    RestartAgreed {
+        /// With how many candidates of the peer that we can use.
+        candidates: usize,
+    },
     /// TLS is done and the peer is who it should be.
     Authenticated,
     /// The next try follows after this long.
@@ -200,6 +233,23 @@ impl fmt::Display for Progress {
             Progress::PathValid { path, rtt: Some(rtt) } => write!(f, "path valid: {path}, rtt {rtt:.1?}"),
             Progress::PathValid { path, rtt: None } => write!(f, "path valid: {path}"),
             Progress::PathSelected(path) => write!(f, "path selected: {path}"),
+            Progress::PathSuspect(path) => write!(f, "no answer on {path}; looking for another path"),
+            Progress::PathLost(path) => write!(f, "path lost: {path}"),
+            Progress::AddressesChanged { came, gone } => {
+                write!(f, "addresses of this host: {came} came, {gone} are gone")
+            }
+            Progress::PeerUpdated { candidates } => {
+                write!(f, "the peer's addresses changed, {candidates} new candidates")
+            }
+            Progress::RestartSent { via, candidates } => {
+                write!(f, "no path works; restart with {candidates} candidates sent through {}", via.short())
+            }
+            Progress::RestartAnswered { candidates } => {
+                write!(f, "the peer restarts; answered with {candidates} candidates")
+            }
+            Progress::RestartAgreed { candidates } => {
+                write!(f, "restart agreed on, with {candidates} candidates of the peer")
+            }
             Progress::Authenticated => f.write_str("TLS done, identity verified"),
             Progress::RetryIn(wait) => write!(f, "trying again in {wait:.1?}"),
         }

@@ -30,6 +30,8 @@ pub(crate) struct Gathering {
 struct Mapped {
     address: SocketAddr,
     at: Instant,
+    /// The NAT may have forgotten it: to be asked again, however young it is.
+    doubted: bool,
 }
 
 impl Gathering {
@@ -49,7 +51,7 @@ impl Gathering {
 
     /// Notes what a server saw; says whether that is news.
     pub(crate) fn remember(&mut self, now: Instant, flow: FourTuple, address: SocketAddr) -> bool {
-        let known = self.mapped.insert(flow, Mapped { address, at: now });
+        let known = self.mapped.insert(flow, Mapped { address, at: now, doubted: false });
         if self.mapped.len() > REFLEXIVE_MAX {
             let oldest = self.mapped.iter().min_by_key(|(_, mapped)| mapped.at).map(|(flow, _)| *flow);
             oldest.map(|flow| self.mapped.remove(&flow));
@@ -57,8 +59,23 @@ impl Gathering {
         known.is_none_or(|known| known.address != address)
     }
 
+    /// Forgets what was seen of sockets that are gone; returns the questions that nobody can answer any more.
+    pub(crate) fn forget_sockets(&mut self, gone: &[SocketAddr]) -> Vec<RequestId> {
+        self.mapped.retain(|flow, _| !gone.contains(&flow.local));
+        let asked = self.pending.iter().filter(|(_, flow)| gone.contains(&flow.local));
+        let asked: Vec<RequestId> = asked.map(|(id, _)| *id).collect();
+        self.pending.retain(|_, flow| !gone.contains(&flow.local));
+        asked
+    }
+
+    /// A path died: what NATs gave us may be void, whatever its age.
+    pub(crate) fn doubt(&mut self) {
+        self.mapped.values_mut().for_each(|mapped| mapped.doubted = true);
+    }
+
     fn wants(&self, now: Instant, flow: FourTuple) -> bool {
-        let fresh = self.mapped.get(&flow).is_some_and(|mapped| now.since(mapped.at) < FRESH);
+        let fresh = self.mapped.get(&flow);
+        let fresh = fresh.is_some_and(|mapped| now.since(mapped.at) < FRESH && !mapped.doubted);
         let asked = self.pending.values().any(|asked| *asked == flow);
         // The STUN client limits what is under way (`gimlet_stun::REQUESTS_MAX`).
         !fresh && !asked
@@ -120,7 +137,13 @@ impl Node {
             ClientEvent::Answered { id, path, mapped, .. } => {
                 let gathering = &mut self.children.gathering;
                 gathering.pending.remove(&id);
+                let former = gathering.mapped.get(&path).map(|former| former.address);
                 if gathering.remember(now, path, mapped) {
+                    let known =
+                        |address: &SocketAddr| gathering.mapped().any(|(_, _, seen)| seen == *address);
+                    if let Some(former) = former.filter(|former| !known(former)) {
+                        self.drop_mapping(now, former);
+                    }
                     self.progress(self.peer_id(), Progress::Reflexive { local: path.local, mapped });
                 }
             }

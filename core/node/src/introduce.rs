@@ -82,26 +82,47 @@ impl Node {
 
     /// Sends everything the agent knows about itself; returns the number of candidates.
     fn describe(&mut self, now: Instant, id: Id<Ice>, kind: Kind) -> usize {
-        let Some(ice) = self.children.ice.get(id) else { return 0 };
-        let candidates: Vec<String> = ice.agent.local_candidates().map(ToString::to_string).collect();
-        self.send_description(now, id, kind, candidates)
+        let Some((description, count)) = self.write_description(now, id, kind) else { return 0 };
+        self.send_description(now, id, description);
+        count
     }
 
-    fn send_description(
+    /// Everything that the agent knows about itself, signed, and the number of candidates in it.
+    pub(crate) fn write_description(
+        &mut self,
+        now: Instant,
+        id: Id<Ice>,
+        kind: Kind,
+    ) -> Option<(Vec<u8>, usize)> {
+        let ice = self.children.ice.get(id)?;
+        let candidates: Vec<String> = ice.agent.local_candidates().map(ToString::to_string).collect();
+        self.seal_description(now, id, kind, candidates)
+    }
+
+    /// If the introducer does not read, the attempt ends by its timer or with the introducer.
+    fn send_description(&mut self, now: Instant, id: Id<Ice>, description: Vec<u8>) {
+        let Some(ice) = self.children.ice.get(id) else { return };
+        let (to, via) = (ice.peer.0, ice.via);
+        self.send_control(now, via, &Control::Introduce { to, description });
+    }
+
+    fn seal_description(
         &mut self,
         now: Instant,
         id: Id<Ice>,
         kind: Kind,
         mut candidates: Vec<String>,
-    ) -> usize {
+    ) -> Option<(Vec<u8>, usize)> {
         candidates.truncate(DESCRIPTION_CANDIDATES_MAX);
         let count = candidates.len();
         let unix_nanos =
             (self.config.outside.unix_time_at_origin + now.since(Instant::ZERO)).as_nanos() as u64;
         let sequence = self.sequences.next(unix_nanos);
-        let end_of_candidates = !self.is_gathering();
+        // The candidates of a link have no end: its ends may move.
+        let has_end = matches!(kind, Kind::Offer | Kind::Answer | Kind::Trickle);
+        let end_of_candidates = has_end && !self.is_gathering();
         let from = self.peer_id().0;
-        let Some(ice) = self.children.ice.get_mut(id) else { return 0 };
+        let ice = self.children.ice.get_mut(id)?;
         ice.told_end = end_of_candidates;
         if end_of_candidates {
             ice.agent.end_of_local_candidates(now);
@@ -119,11 +140,7 @@ impl Node {
             end_of_candidates,
             renomination: true,
         };
-        let (to, via) = (ice.peer, ice.via);
-        let description = description.seal(&self.config.identity);
-        // If the introducer does not read, the attempt ends by its timer or with the introducer.
-        self.send_control(now, via, &Control::Introduce { to: to.0, description });
-        count
+        Some((description.seal(&self.config.identity), count))
     }
 
     /// Tells the peer about candidates found since the last description (RFC 8838 §4.1), if there
@@ -135,7 +152,11 @@ impl Node {
         let state = self.peers.get(&ice.peer).and_then(|entry| entry.attempt.as_ref()).map(Attempt::state);
         let listening = matches!(state, Some(AttemptState::AwaitAnswer | AttemptState::AwaitPath));
         if listening && (!lines.is_empty() || (ended && !ice.told_end)) {
-            self.send_description(now, id, Kind::Trickle, lines);
+            if let Some((description, _)) = self.seal_description(now, id, Kind::Trickle, lines) {
+                self.send_description(now, id, description);
+            }
+        } else if !lines.is_empty() {
+            self.update(now, id, Kind::Update);
         }
     }
 
@@ -199,6 +220,9 @@ impl Node {
             Kind::Offer => self.on_offer(now, via, from, &description),
             Kind::Answer => self.on_answer(now, from, &description),
             Kind::Trickle => self.on_trickle(now, from, &description),
+            Kind::Update | Kind::Moved => self.on_update(now, from, &description),
+            Kind::Restart => self.on_restart(now, via, from, &description),
+            Kind::Restarted => self.on_restarted(now, from, &description),
         }
     }
 
@@ -312,7 +336,7 @@ impl Node {
     }
 
     /// Gives the agent what the peer said; returns the number of candidates it could use.
-    fn learn(&mut self, now: Instant, id: Id<Ice>, description: &Description) -> usize {
+    pub(crate) fn learn(&mut self, now: Instant, id: Id<Ice>, description: &Description) -> usize {
         let Some(ice) = self.children.ice.get_mut(id) else { return 0 };
         ice.agent.set_renomination(description.renomination);
         if ice.agent.set_remote_credentials(now, description.credentials()).is_err() {

@@ -18,6 +18,12 @@
 //! id; both sides say hello; the application hears [`Event::Connected`]. When ICE later selects a
 //! better path, data moves there and QUIC does not notice.
 //!
+//! While a link stands its agents stay. A path that dies gives way to another within three probes, a direct path
+//! that turns up later is moved to, and when this host gets other addresses ([`Node::set_local_addresses`])
+//! everything that spoke from one that is gone finds another at once: connections to public nodes move, relays are
+//! asked anew, the peer is told, on the link itself or through an introducer. When nothing works, both ends begin
+//! anew through an introducer (RFC 8445 §9), and QUIC notices nothing but a pause.
+//!
 //! Where no direct path works, a relay helps: the public node that both know, or one that is configured
 //! ([`Config::turn_servers`]). Its addresses are candidates like others, of the lowest priority. A public node hands
 //! each peer a pass for its relay over their link; the peer uses it when a connection starts, and the first request
@@ -127,7 +133,9 @@ mod relay_pass;
 #[cfg(test)]
 mod relay_tests;
 mod relays;
+mod repair;
 mod requests;
+mod roam;
 mod sequence;
 mod session;
 mod settle;
@@ -158,6 +166,7 @@ pub use relay::PERMITTED_PER_PEER_MAX;
 pub use relay_pass::RELAY_PASS_LIFETIME;
 pub use relays::{RELAY_IDLE, TURN_SERVERS_MAX};
 pub use requests::SOCKETS_MAX;
+pub use roam::LOCAL_ADDRESSES_MAX;
 pub use sequence::SEQUENCES_MAX;
 pub use streams::{ENDED_BYTES_MAX, ENDED_STREAMS_MAX, OVER_STREAMS_MAX, Stream};
 pub use ticket::{TICKET_ADDRESSES_MAX, TICKET_TEXT_MAX, Ticket, TicketError};

@@ -49,6 +49,9 @@ impl Node {
         if let Some(attempt) = attempt {
             link.via = attempt.via;
             link.ice = attempt.ice;
+            if let Some(ice) = attempt.ice.and_then(|id| self.children.ice.get_mut(id)) {
+                ice.agent.reopen_candidates(now);
+            }
         } else if let Some(superseded) = entry.attempt.take() {
             self.drop_attempt(now, &superseded);
         }
@@ -338,6 +341,7 @@ impl Node {
         self.timers.clear(Timer::Close(peer));
         self.timers.clear(Timer::Hello(peer));
         self.timers.clear(Timer::Pass(peer));
+        self.timers.clear(Timer::Repair(peer));
         self.closing.links.remove(&peer);
         let reconnecting = self.is_missed(peer, &cause, was_open);
         self.children.relays.on_link_lost(peer, reconnecting || cause == LostCause::Replaced);

@@ -13,6 +13,7 @@ use gimlet_quic::{ConnectionId, StreamId};
 use crate::control::{CONTROL_MESSAGE_MAX, Unreachable};
 use crate::error::{ConnectError, Error, LostCause};
 use crate::event::Via;
+use crate::repair::Repair;
 use crate::state::{AttemptState, AttemptStep, LinkState, LinkStep};
 use crate::streams::{Outgoing, Stream};
 
@@ -74,6 +75,7 @@ pub(crate) struct Ice {
     pub(crate) told_end: bool,
     /// The peer's relayed addresses, where we use direct paths only: checks from there go unheard.
     pub(crate) shunned: BTreeSet<SocketAddr>,
+    pub(crate) repair: Repair,
 }
 
 /// An authenticated connection.

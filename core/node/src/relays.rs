@@ -8,6 +8,7 @@
 //! Which permissions and channels are wanted is not kept but computed, from agents and connections,
 //! whenever one of them has changed.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 
 use gimlet_handshake::Capabilities;
@@ -168,6 +169,28 @@ impl Relays {
             relay.release(now);
         }
         self.clients.retain(|relay| !(relay.is_gone() && relay.is_over()));
+    }
+
+    /// Allocations that were reached from sockets that are gone are asked for anew from another one; a server
+    /// knows a client by its flow alone (RFC 8656 §3.2). Returns the addresses that are lost with them.
+    pub(crate) fn move_from(
+        &mut self,
+        now: Instant,
+        gone: &[SocketAddr],
+        locals: &[SocketAddr],
+    ) -> Vec<SocketAddr> {
+        let mut lost = Vec::new();
+        for relay in &mut self.clients {
+            let FourTuple { local, remote } = relay.client.relay();
+            if !gone.contains(&local) || self.released {
+                continue;
+            }
+            lost.extend(relay.candidates().map(|candidate| candidate.address));
+            if let Some(heir) = locals.iter().find(|heir| can_reach(**heir, remote)) {
+                relay.client.reconnected(now, FourTuple::new(*heir, remote));
+            }
+        }
+        lost
     }
 
     /// Whether a relay may still give us an address.
@@ -347,10 +370,9 @@ impl Node {
             ClientEvent::Failed { cause } => {
                 self.progress(self.peer_id(), Progress::RelayFailed { server, cause: *cause });
             }
+            ClientEvent::Expired | ClientEvent::Released => {}
             // Peers that a relay refuses are reached otherwise or not at all; ICE finds out.
-            ClientEvent::Expired
-            | ClientEvent::Released
-            | ClientEvent::Redirected { .. }
+            ClientEvent::Redirected { .. }
             | ClientEvent::PermissionInstalled { .. }
             | ClientEvent::PermissionRefused { .. }
             | ClientEvent::ChannelBound { .. }
@@ -358,6 +380,7 @@ impl Node {
             | ClientEvent::Received { .. }
             | ClientEvent::PeerUnreachable { .. } => return,
         }
+        self.drop_lost_relays(now);
         self.trickle_all(now);
     }
 }

@@ -6,7 +6,7 @@ use gimlet_machine::{Id, Instant, Machine};
 use gimlet_quic::{Cause, ConnectionId, Event as QuicEvent, StreamId};
 
 use crate::error::{ConnectError, Error, LostCause};
-use crate::event::Event;
+use crate::event::{Event, Progress};
 use crate::node::Node;
 use crate::peer::Ice;
 use crate::streams::{Receiving, Sending, Stream};
@@ -69,11 +69,11 @@ impl Node {
                 }
             }
             IceEvent::RemotePeerReflexive { .. } => self.children.relays.mark_stale(),
-            // A path that died: ICE moves if it can, and says so. If it cannot, QUIC's idle timeout decides
-            // whether the connection outlives the loss.
-            IceEvent::PathSuspect { .. }
-            | IceEvent::ConsentExpired { .. }
-            | IceEvent::StateChanged(_)
+            // ICE moves if it can, and says so. If it cannot, both ends begin anew; QUIC's idle timeout decides
+            // whether the connection outlives that.
+            IceEvent::PathSuspect { path } => self.on_path_doubted(now, id, Progress::PathSuspect(path)),
+            IceEvent::ConsentExpired { path } => self.on_path_doubted(now, id, Progress::PathLost(path)),
+            IceEvent::StateChanged(_)
             | IceEvent::RoleChanged(_)
             | IceEvent::LocalPeerReflexive { .. }
             | IceEvent::Punch(_) => {}

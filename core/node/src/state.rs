@@ -18,6 +18,53 @@
 //!                   └────────────────────┘
 //! ```
 
+/// Whether the way of a link is in doubt, and what is awaited then.
+///
+/// ```text
+///         doubt               restart
+///   Idle ───────► AwaitPath ───────────► AwaitAnswer
+///     ▲               │  ▲                    │
+///     └──path found───┘  └─────answered───────┘
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum RepairState {
+    /// Nothing is wrong.
+    #[default]
+    Idle,
+    /// ICE looks for a path that works.
+    AwaitPath,
+    /// A new generation has begun here; the peer has not said that it knows.
+    AwaitAnswer,
+}
+
+/// What moves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RepairStep {
+    /// The path in use does not answer, or a new generation has to find one.
+    Doubt,
+    /// A path works.
+    PathFound,
+    /// We begin a new generation.
+    Restart,
+    /// The peer has begun it, too.
+    Answered,
+}
+
+impl RepairState {
+    /// The next state; `None` if the step means nothing here.
+    pub(crate) const fn next(self, step: RepairStep) -> Option<RepairState> {
+        use RepairState as S;
+        match (self, step) {
+            (S::Idle, RepairStep::Doubt) | (S::AwaitAnswer, RepairStep::Answered) => Some(S::AwaitPath),
+            (S::AwaitPath, RepairStep::PathFound) => Some(S::Idle),
+            (S::AwaitPath, RepairStep::Restart) => Some(S::AwaitAnswer),
+            (S::Idle, RepairStep::PathFound | RepairStep::Restart | RepairStep::Answered)
+            | (S::AwaitPath, RepairStep::Doubt | RepairStep::Answered)
+            | (S::AwaitAnswer, RepairStep::Doubt | RepairStep::PathFound | RepairStep::Restart) => None,
+        }
+    }
+}
+
 /// What an attempt to reach a peer waits for.
 #[allow(clippy::enum_variant_names, reason = "states are named by what they await")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +168,14 @@ mod tests {
                 }
             }
         }
+        for state in [RepairState::Idle, RepairState::AwaitPath, RepairState::AwaitAnswer] {
+            for step in [RepairStep::Doubt, RepairStep::PathFound, RepairStep::Restart, RepairStep::Answered]
+            {
+                if let Some(next) = state.next(step) {
+                    rows.push(format!("{state:?} --{step:?}--> {next:?}"));
+                }
+            }
+        }
         let drawn = [
             "AwaitIntroducer --Offered--> AwaitAnswer",
             "AwaitAnswer --IntroducerLost--> AwaitIntroducer",
@@ -129,6 +184,10 @@ mod tests {
             "AwaitHello --Hello--> Open",
             "AwaitHello --Close--> AwaitDelivery",
             "Open --Close--> AwaitDelivery",
+            "Idle --Doubt--> AwaitPath",
+            "AwaitPath --PathFound--> Idle",
+            "AwaitPath --Restart--> AwaitAnswer",
+            "AwaitAnswer --Answered--> AwaitPath",
         ];
         assert_eq!(rows, drawn);
     }

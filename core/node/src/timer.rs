@@ -13,6 +13,8 @@ pub(crate) enum Timer {
     Retry(PeerId),
     /// A close has waited long enough for acknowledgements.
     Close(PeerId),
+    /// A link has found no path that works.
+    Repair(PeerId),
     /// The handshake is done, but the peer has not said hello.
     Hello(PeerId),
     /// The peer's pass for our relay is half over.
@@ -28,6 +30,7 @@ impl Named for Timer {
             Timer::Offer(_) => "offer",
             Timer::Retry(_) => "retry",
             Timer::Close(_) => "close",
+            Timer::Repair(_) => "repair",
             Timer::Hello(_) => "hello",
             Timer::Pass(_) => "relay pass",
             Timer::RelayIdle => "relay idle",

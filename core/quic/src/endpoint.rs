@@ -12,6 +12,7 @@ use crate::address::Addresses;
 use crate::engine::{Engine, from_codepoint};
 use crate::lobby::Lobby;
 use crate::session::{Origin, Routes, Session};
+use crate::silence::Silence;
 use crate::state::Phase;
 use crate::table::Table;
 use crate::tls::Refusal;
@@ -164,6 +165,9 @@ impl Endpoint {
         let Some(session) = self.table.get_mut(id) else { return };
         let before = session.routes.send_path();
         session.routes.pin(path);
+        if before != Some(path) {
+            session.silence = Silence::default();
+        }
         if let Some(link) = session.link.as_mut() {
             if mtu == PathMtu::MayShrink && before.is_some() {
                 link.connection.path_changed(then);
@@ -346,7 +350,9 @@ impl Machine for Endpoint {
                 continue;
             };
             let path = session.routes.path_to(transmit.destination);
-            session.silence.on_sent(now);
+            let established = session.phase == Phase::Established;
+            let silent = session.silence.on_sent(now, link.connection.rtt()).filter(|_| established);
+            self.events.extend(silent.map(|since| Event::Silent { id, since }));
             // It goes to the end of the queue: everybody gets a turn.
             self.settle(now, id);
             if let Some(path) = path {

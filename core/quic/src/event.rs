@@ -44,8 +44,8 @@ pub enum Event {
         /// Where its packets go from here on.
         path: Path,
     },
-    /// What was sent wanted an answer, and a probe timeout (RFC 9002 §6.2) passed without any: the path may be
-    /// dead. Told once for each silence; data that arrives ends it.
+    /// What was sent wanted an answer, and two round trips or a probe timeout (RFC 9002 §6.2) passed without
+    /// any: the path may be dead. Told once for each silence; data that arrives ends it.
     Silent {
         /// Which connection.
         id: ConnectionId,

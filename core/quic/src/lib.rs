@@ -23,8 +23,8 @@
 //! challenge fails. A replay or a forgery moves nothing. The owner learns of a move by
 //! [`Event::Moved`], and may take such a connection over with `set_path`.
 //!
-//! **Silence.** A path that carries data and brings nothing back is told by [`Event::Silent`] with the first
-//! probe timeout (RFC 9002 §6.2), and whoever chooses paths may look for another one. After a move a probe
+//! **Silence.** A path that carries data and brings nothing back is told by [`Event::Silent`] after two round
+//! trips or the first probe timeout (RFC 9002 §6.2), and whoever chooses paths may look for another one. After a move a probe
 //! leaves at once, whatever the congestion window of the dead path says.
 //!
 //! **Noise.** Connection ids carry a keyed tag, so random bytes are told apart without state and draw no

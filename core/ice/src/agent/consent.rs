@@ -4,7 +4,7 @@ use gimlet_machine::{Id, Instant, Path};
 
 use super::Agent;
 use crate::checks::Check;
-use crate::consent::Consent;
+use crate::consent::{Consent, Urgency};
 use crate::pair::{Lane, Pair, PairError};
 use crate::state::{Liveness, LivenessStep, PairState, PairStep, State, Step};
 use crate::timer::TimerKey;
@@ -133,7 +133,8 @@ impl Agent {
             }
         }
         // With nowhere to go, knowing sooner is worth nothing, and consent is asked for each 4 s at most.
-        self.checks.consent.due |= self.checks.consent.urged || self.checklist.has_other_valid(id);
+        let urgent = self.checks.consent.urgency != Urgency::None;
+        self.checks.consent.due |= urgent || self.checklist.has_other_valid(id);
     }
 
     /// Valid pairs whose latest answer is old are checked again.
@@ -298,7 +299,7 @@ impl Agent {
     /// The owner has reason to doubt the path in use.
     pub(super) fn doubt(&mut self) {
         if self.checks.consent.pair().is_some() && !self.checks.consent.is_asking() {
-            self.checks.consent.urged = true;
+            self.checks.consent.urge();
             self.checks.consent.due = true;
         }
     }

@@ -8,6 +8,7 @@ use gimlet_machine::{Id, Instant};
 use super::Agent;
 use crate::candidates::Local;
 use crate::checklist::Checklist;
+use crate::consent::Urgency;
 use crate::pair::Pair;
 use crate::state::{State, Step};
 use crate::timer::TimerKey;
@@ -51,6 +52,12 @@ impl Agent {
             self.candidates.reopen();
             self.settle(now);
         }
+    }
+
+    /// The owner restarts when no path works, so that knowing sooner is worth something: an answer that is late is
+    /// asked for again twice, each given two round trips, even if there is nowhere else to go.
+    pub fn expect_restarts(&mut self) {
+        self.checks.consent.urgency = Urgency::Always;
     }
 
     /// Whether both sides have agreed to renominate, where that was not known when the agent was made: tell it

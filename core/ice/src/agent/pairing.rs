@@ -300,12 +300,16 @@ fn newest(known: Option<Nominated>, heard: Option<Nominated>) -> Option<Nominate
     }
 }
 
-/// Notes that a pair was formed after a selection.
+/// Notes that a pair was formed after a selection. There are few of those, and none has to wait for another one
+/// of its foundation, which may be of an address that its NAT has forgotten.
 fn mark_late(checklist: &mut Checklist, formed: Formed, late: bool) {
     match formed {
         Formed::New(id) | Formed::Replaced(id, _) => {
             if let Some(pair) = checklist.get_mut(id) {
                 pair.history.late = late;
+                if late {
+                    pair.step(PairStep::Unfreeze);
+                }
             }
         }
         Formed::Refused => {}
