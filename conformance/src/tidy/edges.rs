@@ -44,6 +44,7 @@ pub const TABLE: [Row; 25] = [
             "core/stun",
             // For `ice-peer` and `ice-step`, which other implementations meet without a node around it.
             "core/ice",
+            "core/turn",
             "core/node",
             "drivers/udp",
             "drivers/mio",

@@ -48,9 +48,8 @@ Examples:
   gimlet ice-peer --bind 192.0.2.1 --stun stun.example.org:3478
   gimlet ice-peer --turn turn.example.org:3478 --turn-user alice --turn-pass PASSWORD --relay-only")]
 pub(crate) struct Args {
-    /// Nominate; the other side should not
-    #[arg(long)]
-    controlling: bool,
+    #[command(flatten)]
+    stance: Stance,
     /// Where to speak from; an address of all zeros stands for every address of this machine. May be
     /// repeated
     #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = parse_bind, default_values = ["0.0.0.0", "::"])]
@@ -58,9 +57,6 @@ pub(crate) struct Args {
     /// A STUN server to ask for our reflexive addresses. May be repeated
     #[arg(long, value_name = "HOST:PORT")]
     stun: Vec<String>,
-    /// Only answer checks, as a host with a public address may (RFC 8445 §2.5)
-    #[arg(long, conflicts_with_all = ["controlling", "stun"])]
-    lite: bool,
     /// Seconds after which the program ends, whatever it is doing
     #[arg(long, value_name = "SECONDS", default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
@@ -69,6 +65,17 @@ pub(crate) struct Args {
     /// Offer nothing but what the relay gives
     #[arg(long, requires = "turn", conflicts_with_all = ["lite", "stun"])]
     relay_only: bool,
+}
+
+/// Who checks and who nominates.
+#[derive(clap::Args, Debug)]
+struct Stance {
+    /// Nominate; the other side should not
+    #[arg(long)]
+    controlling: bool,
+    /// Only answer checks, as a host with a public address may (RFC 8445 §2.5)
+    #[arg(long, conflicts_with_all = ["controlling", "stun"])]
+    lite: bool,
 }
 
 #[derive(Serialize)]
@@ -91,8 +98,8 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     let sockets = sockets::bind(&args.bind, &[])?;
     let ours: Vec<SocketAddr> = sockets.local_addresses().collect();
     let seed = gimlet_udp::seed().map_err(|error| Failure::local("draw a seed", &error))?;
-    let role = if args.controlling { Role::Controlling } else { Role::Controlled };
-    let config = Config { role, lite: args.lite, ..Config::default() };
+    let role = if args.stance.controlling { Role::Controlling } else { Role::Controlled };
+    let config = Config { role, lite: args.stance.lite, ..Config::default() };
     let clock = Clock::start();
     let peer = Peer::new(clock.now(), &Rng::from_seed(seed), config, &ours, &servers)
         .map_err(|error| Failure::new(Exit::Local, error).remedy("name other addresses with --bind"))?;
