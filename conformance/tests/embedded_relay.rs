@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use gimlet_conformance::meeting::EPOCH;
 use gimlet_machine::{Direction, Instant, Path, PeerId, Session};
-use gimlet_node::{Config, Error, Event, Identity, Node, Progress, RELAY_IDLE, RelayConfig, Stream, Ticket};
+use gimlet_node::{
+    Config, Error, Event, Identity, Node, PairReport, Paths, Progress, RELAY_IDLE, RelayConfig, Stream,
+    Ticket,
+};
 use gimlet_sim::{
     Fault, Happening, HostConfig, HostId, LinkConfig, NatConfig, NatKind, World, seeded_provider,
 };
@@ -26,14 +29,14 @@ const PUBLIC: &str = "198.51.100.1:4433";
 struct Scene {
     nats: Vec<NatKind>,
     relay: Option<RelayConfig>,
-    direct_only: bool,
+    paths: Paths,
     opened_max: usize,
 }
 
 impl Scene {
     fn of(nats: &[NatKind]) -> Self {
         let relay = Some(RelayConfig::default());
-        Self { nats: nats.to_vec(), relay, direct_only: false, opened_max: 1_024 }
+        Self { nats: nats.to_vec(), relay, paths: Paths::Any, opened_max: 1_024 }
     }
 
     fn with(self, change: impl FnOnce(&mut RelayConfig)) -> Self {
@@ -79,7 +82,7 @@ fn add_node(world: &mut World<Node>, nth: usize, nat: NatKind, scene: &Scene) ->
         config.outside.unix_time_at_origin = EPOCH;
         config.public = nth == 0;
         config.relay = scene.relay.clone().filter(|_| nth == 0);
-        config.direct_only = scene.direct_only;
+        config.paths = scene.paths;
         Node::new(seat.now, config).expect("the configuration is complete")
     })
 }
@@ -158,8 +161,12 @@ impl Stage {
     /// Whether data between the two crosses the public node's host.
     fn relayed(&self, one: usize, other: usize) -> bool {
         let public: SocketAddr = PUBLIC.parse().expect("a socket address");
-        let crosses =
-            |from, to| self.path(from, to).is_some_and(|path| path.on_wire().remote.ip() == public.ip());
+        let crosses = |from: usize, to: usize| {
+            let crosses = self.path(from, to).is_some_and(|path| path.on_wire().remote.ip() == public.ip());
+            let told = self.node(self.peers[from].0).is_relayed(self.peers[to].1);
+            assert_eq!(crosses, told, "the node knows; SEED={}", self.world.seed());
+            crosses
+        };
         crosses(one, other) && crosses(other, one)
     }
 
@@ -293,13 +300,33 @@ fn where_a_direct_path_is_possible_data_ends_up_there() {
 
 #[test]
 fn direct_only_peers_do_not_meet_at_a_relay_and_meet_elsewhere_as_ever() {
-    let scene = |nats: &[NatKind]| Scene { direct_only: true, ..Scene::of(nats) };
+    let scene = |nats: &[NatKind]| Scene { paths: Paths::DirectOnly, ..Scene::of(nats) };
     for seed in seeds(3) {
         let mut stage = open(seed, &scene(&[NatKind::Symmetric, NatKind::Symmetric]));
         assert_eq!(stage.connect(0, 1), None, "SEED={seed}");
         assert_eq!(stage.relay_allocations(), 0, "SEED={seed}");
         let mut stage = open(seed, &scene(&[NatKind::PortRestricted, NatKind::PortRestricted]));
         stage.must_connect(0, 1);
+    }
+}
+
+#[test]
+fn relayed_only_peers_meet_at_the_relay_whatever_their_nats_and_do_not_tell_their_addresses() {
+    for seed in seeds(5) {
+        for nat in [NatKind::None, NatKind::FullCone, NatKind::Symmetric] {
+            let mut stage = open(seed, &Scene { paths: Paths::RelayedOnly, ..Scene::of(&[nat, nat]) });
+            stage.must_connect(0, 1);
+            stage.send(0, 1, b"without a trace");
+            stage.world.run_for(Duration::from_secs(30));
+            for (from, to) in [(0, 1), (1, 0)] {
+                let (host, peer) = (stage.peers[from].0, stage.peers[to].1);
+                assert!(stage.path(from, to).is_some_and(|path| !path.is_direct()), "SEED={seed} {nat}");
+                assert!(stage.node(host).is_relayed(peer), "SEED={seed} {nat}");
+                let public: SocketAddr = PUBLIC.parse().expect("a socket address");
+                let tells = |pair: PairReport<'_>| pair.remote.address.ip() != public.ip();
+                assert!(!stage.node(host).pairs(peer).any(tells), "SEED={seed} {nat}");
+            }
+        }
     }
 }
 

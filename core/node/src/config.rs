@@ -83,6 +83,19 @@ impl Default for RelayConfig {
     }
 }
 
+/// Which paths to peers a node uses. Those to public nodes are direct in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Paths {
+    /// Direct ones where there are any, relayed ones elsewhere.
+    #[default]
+    Any,
+    /// No relays, neither ours nor those that the peer names.
+    DirectOnly,
+    /// Only through our relays: the peer does not learn our addresses (RFC 8828 §5.2, mode 4), which public
+    /// nodes and relays do.
+    RelayedOnly,
+}
+
 /// What the core cannot have and the driver lends.
 #[derive(Clone, Debug)]
 pub struct Outside {
@@ -115,8 +128,8 @@ pub struct Config {
     pub turn_servers: Vec<TurnServer>,
     /// How to relay for others; `None`: not at all. For public nodes only.
     pub relay: Option<RelayConfig>,
-    /// Whether relays are not to be used, neither ours nor those that peers name.
-    pub direct_only: bool,
+    /// Which paths to peers are used.
+    pub paths: Paths,
     /// Who may connect to us.
     pub allow: Allow,
     /// Clocks and cryptography.
@@ -145,11 +158,19 @@ impl Config {
             stun_servers: Vec::new(),
             turn_servers: Vec::new(),
             relay: None,
-            direct_only: false,
+            paths: Paths::Any,
             allow: Allow::Anyone,
             outside: Outside { origin, unix_time_at_origin, provider },
             agent: concat!("gimlet/", env!("CARGO_PKG_VERSION")).into(),
             limits: Limits::default(),
+        }
+    }
+
+    /// The addresses of our sockets that peers may know.
+    pub(crate) fn shown_addresses(&self) -> &[SocketAddr] {
+        match self.paths {
+            Paths::Any | Paths::DirectOnly => &self.local_addresses,
+            Paths::RelayedOnly => &[],
         }
     }
 }

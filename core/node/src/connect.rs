@@ -8,6 +8,7 @@ use gimlet_ice::{Agent, Candidate, Role};
 use gimlet_machine::{FourTuple, Id, Instant, Machine, Path, PeerId};
 use gimlet_quic::{ConnectionId, PathMtu};
 
+use crate::config::Paths;
 use crate::error::{ConnectError, Error, LostCause};
 use crate::event::{Event, Progress, Via};
 use crate::gather::can_reach;
@@ -159,7 +160,7 @@ impl Node {
         let config = gimlet_ice::Config { role, renomination: true, ..gimlet_ice::Config::default() };
         let mut agent = Agent::new(now, rng, config);
         agent.expect_restarts();
-        for local in self.config.local_addresses.clone() {
+        for local in self.config.shown_addresses().to_vec() {
             // More sockets than the agent's limit: the first ones are used.
             let _ = agent.add_local_candidate(now, Candidate::host(local));
         }
@@ -174,7 +175,10 @@ impl Node {
     /// Gives the agent what STUN servers and relays told us; returns what is new to it, as candidate lines.
     /// The agent has the last word on priorities (RFC 8445 §5.1.2.1).
     pub(crate) fn add_gathered(&mut self, now: Instant, id: Id<Ice>) -> Vec<String> {
-        let known: Vec<_> = self.children.gathering.mapped().collect();
+        let known: Vec<_> = match self.config.paths {
+            Paths::Any | Paths::DirectOnly => self.children.gathering.mapped().collect(),
+            Paths::RelayedOnly => Vec::new(),
+        };
         let Some(ice) = self.children.ice.get_mut(id) else { return Vec::new() };
         let before: Vec<SocketAddr> = ice.agent.local_candidates().map(|known| known.address).collect();
         for (base, server, mapped) in known {
@@ -185,7 +189,7 @@ impl Node {
             let _ =
                 ice.agent.add_local_candidate(now, Candidate::server_reflexive(mapped, base, Some(server)));
         }
-        for candidate in self.children.relays.candidates() {
+        for candidate in self.children.relays.offered() {
             if ice.told.insert(candidate.address) {
                 let _ = ice.agent.add_local_candidate(now, candidate);
             }

@@ -14,6 +14,7 @@ use core::time::Duration;
 use gimlet_ice::{CandidateKind, Role};
 use gimlet_machine::{Id, Instant, PeerId};
 
+use crate::config::Paths;
 use crate::connect::ANSWERS_MAX;
 use crate::control::{Control, Unreachable};
 use crate::description::{DESCRIPTION_CANDIDATES_MAX, Description, DescriptionError, Kind};
@@ -345,7 +346,7 @@ impl Node {
         }
         let mut usable = 0;
         for candidate in description.usable_candidates() {
-            if self.config.direct_only && candidate.kind == CandidateKind::Relayed {
+            if self.config.paths == Paths::DirectOnly && candidate.kind == CandidateKind::Relayed {
                 // As many as the agent would hold; beyond, ICE knows the addresses as strangers'.
                 let room = ice.shunned.len() < DESCRIPTION_CANDIDATES_MAX;
                 room.then(|| ice.shunned.insert(candidate.address));

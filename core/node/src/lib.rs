@@ -57,7 +57,7 @@
 //!   to addresses that everybody can reach and between its own clients, not into its owner's network.
 //! * It relays nothing itself while a direct path works: allocations are asked for when a connection starts, and
 //!   given back when none has needed them for [`RELAY_IDLE`].
-//! * A peer that uses direct paths only ([`Config::direct_only`]) hears nothing from relayed addresses that the other
+//! * A peer that uses direct paths only ([`Paths::DirectOnly`]) hears nothing from relayed addresses that the other
 //!   side has named. A check that arrives before the name does is taken for a direct one.
 //! * It does not hide descriptions from the introducer, as RFC 8445 §19.3 assumes of any signalling.
 //!   What an introducer learns lets it disturb checks; it cannot read or alter what peers say,
@@ -148,7 +148,7 @@ mod timer;
 mod usage;
 
 pub use command::{Command, CommandError, Outcome};
-pub use config::{Allow, Config, Limits, Outside, RelayConfig, TurnServer};
+pub use config::{Allow, Config, Limits, Outside, Paths, RelayConfig, TurnServer};
 pub use connect::{ANSWERS_MAX, ICE_AGENTS_MAX, RETRY_MIN};
 pub use control::{CONTROL_MESSAGE_MAX, Unreachable};
 pub use description::{DESCRIPTION_CANDIDATES_MAX, DESCRIPTION_MAX};

@@ -142,8 +142,7 @@ impl Relay {
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let client = &self.client;
         let relayed = [AddressFamily::V4, AddressFamily::V6].into_iter().filter_map(|it| client.relayed(it));
-        let may = !self.is_gone();
-        relayed.filter(move |_| may).map(|it| Candidate::relayed(it, client.relay(), client.mapped()))
+        relayed.map(|it| Candidate::relayed(it, client.relay(), client.mapped()))
     }
 
     /// Whether the relay is worth asking to let `peer` through: it can reach it, and its policy does not forbid

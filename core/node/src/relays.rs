@@ -12,13 +12,13 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use gimlet_handshake::Capabilities;
-use gimlet_ice::Candidate;
+use gimlet_ice::{Candidate, CandidateKind};
 use gimlet_machine::{
     Buf, Deadline, FourTuple, Input, Instant, Machine, Path, PeerId, Rng, Transmit, Verdict,
 };
 use gimlet_turn::{Client, ClientConfig, ClientCounters, ClientEvent, Families, LongTerm, WRAP_MAX};
 
-use crate::config::Config;
+use crate::config::{Config, Paths};
 use crate::error::ConfigError;
 use crate::event::Progress;
 use crate::gather::can_reach;
@@ -69,7 +69,7 @@ impl Relays {
             let credentials = LongTerm::new(server.username.as_bytes(), server.password.as_bytes())
                 .ok_or(ConfigError::TurnCredentials(server.address))?;
             let local = config.local_addresses.iter().find(|local| can_reach(**local, server.address));
-            let Some(local) = local.filter(|_| !config.direct_only) else { continue };
+            let Some(local) = local.filter(|_| config.paths != Paths::DirectOnly) else { continue };
             let flow = FourTuple::new(*local, server.address);
             if relays.on_flow(flow).is_some() {
                 // A relay knows a client by its flow alone (RFC 8656 §3.2): a second name cannot be used on it.
@@ -212,6 +212,11 @@ impl Relays {
         self.clients.iter().flat_map(Relay::candidates)
     }
 
+    /// Those of them that peers are told: nothing new is to begin at a public node that is gone.
+    pub(crate) fn offered(&self) -> impl Iterator<Item = Candidate> {
+        self.clients.iter().filter(|relay| !relay.is_gone()).flat_map(Relay::candidates)
+    }
+
     /// Agents or connections have changed: [`Node::tell_relays`] looks at what they need.
     pub(crate) fn mark_stale(&mut self) {
         self.stale = !self.clients.is_empty();
@@ -309,7 +314,7 @@ impl Node {
     /// A public node relays for us.
     pub(crate) fn on_pass(&mut self, now: Instant, from: PeerId, pass: &RelayPass) {
         // Whoever reaches a public node needs no relay to do so.
-        if self.config.direct_only || self.config.public || self.closing.node {
+        if self.config.paths == Paths::DirectOnly || self.config.public || self.closing.node {
             return;
         }
         let link = self.peers.get(&from).and_then(|entry| entry.open_link());
@@ -350,6 +355,18 @@ impl Node {
         } else if self.timers.at(Timer::RelayIdle).is_none() {
             self.timers.set(Timer::RelayIdle, now + RELAY_IDLE);
         }
+    }
+
+    /// Whether data to `peer` crosses a relay: one of ours, or one of the peer's.
+    pub fn is_relayed(&self, peer: PeerId) -> bool {
+        let Some(path) = self.path(peer) else { return false };
+        let link = self.peers.get(&peer).and_then(|entry| entry.link.as_ref());
+        let agent =
+            link.and_then(|link| link.ice).and_then(|id| self.children.ice.get(id)).map(|ice| &ice.agent);
+        let theirs = |candidate: &Candidate| {
+            candidate.kind == CandidateKind::Relayed && candidate.address == path.peer_address()
+        };
+        !path.is_direct() || agent.is_some_and(|agent| agent.remote_candidates().any(theirs))
     }
 
     pub(crate) fn on_turn(&mut self, now: Instant, flow: FourTuple, event: &ClientEvent) {

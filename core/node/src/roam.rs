@@ -87,7 +87,7 @@ impl Node {
 
     /// Agents check from the new addresses and leave those that are gone.
     fn move_agents(&mut self, now: Instant, gone: &[SocketAddr], relayed: &[SocketAddr]) {
-        let locals = &self.config.local_addresses;
+        let locals = self.config.shown_addresses();
         for (_, ice) in self.children.ice.iter_mut() {
             ice.agent.reopen_candidates(now);
             // First what came, so that what is gone has an heir.

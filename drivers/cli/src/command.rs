@@ -14,7 +14,7 @@ pub(crate) mod sim;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use gimlet_node::{Allow, TurnServer};
+use gimlet_node::{Allow, Paths, TurnServer};
 
 use crate::failure::{Exit, Failure};
 use crate::identity::{Origin, Owned};
@@ -45,6 +45,29 @@ pub(crate) struct PeerArgs {
     pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) relay: RelayArgs,
+    #[command(flatten)]
+    pub(crate) paths: PathArgs,
+}
+
+/// Which paths to a peer may be used; without them, a relay is used where there is no direct path.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct PathArgs {
+    /// Never through a relay: neither the public node's, nor a TURN server, nor the peer's
+    #[arg(long, conflicts_with_all = ["relay_only", "turn"])]
+    direct_only: bool,
+    /// Only through a relay, so that peers do not learn our addresses
+    #[arg(long)]
+    relay_only: bool,
+}
+
+impl PathArgs {
+    fn paths(self) -> Paths {
+        match (self.direct_only, self.relay_only) {
+            (true, _) => Paths::DirectOnly,
+            (false, true) => Paths::RelayedOnly,
+            (false, false) => Paths::Any,
+        }
+    }
 }
 
 /// A TURN server for peers that cannot be reached directly.
@@ -97,7 +120,8 @@ pub(crate) async fn start_peer(
     tell_origin(&owned, report);
     let sockets = sockets::bind(&args.listen, &crate::node::loopback_for(ticket))?;
     let turn = args.relay.resolve().await?;
-    let node = Start { identity: owned.identity.clone(), sockets, public: false, allow, turn }.run()?;
+    let (identity, paths) = (owned.identity.clone(), args.paths.paths());
+    let node = Start { identity, sockets, public: false, allow, turn, relay: None, paths }.run()?;
     tell_started(&node, &owned, report);
     Ok((node, owned))
 }

@@ -14,33 +14,104 @@ use crate::report::Detail;
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Line {
     /// Anything that people should know and programs need not.
-    Notice { text: String },
+    Notice {
+        text: String,
+    },
     /// A node runs.
-    Started { peer: String, addresses: Vec<String> },
+    Started {
+        peer: String,
+        addresses: Vec<String>,
+    },
     /// An identity file was made.
-    Identity { path: String, peer: String },
+    Identity {
+        path: String,
+        peer: String,
+    },
     /// A step on the way to a peer.
-    Progress { peer: String, text: String },
+    Progress {
+        peer: String,
+        text: String,
+    },
+    /// We relay for a peer, or no longer.
+    Relaying {
+        peer: String,
+        client: String,
+    },
+    Relayed {
+        peer: String,
+        client: String,
+        bytes_to_peers: u64,
+        bytes_from_peers: u64,
+    },
+    /// What we relay for all peers together: now, and since the beginning.
+    Relay {
+        allocations: usize,
+        allocations_ever: u64,
+        bytes: u64,
+        refused: u64,
+        dropped: u64,
+    },
     /// A STUN server told us an address of ours.
-    Mapped { local: String, mapped: String },
+    Mapped {
+        local: String,
+        mapped: String,
+    },
     /// A peer is connected.
-    Connected { peer: String, path: String, address: String, via: String },
+    Connected {
+        peer: String,
+        path: String,
+        address: String,
+        via: String,
+    },
     /// Data to a peer moved to another path.
-    PathChanged { peer: String, path: String, address: String },
+    PathChanged {
+        peer: String,
+        path: String,
+        address: String,
+    },
     /// An attempt to connect failed.
-    Failed { peer: String, cause: String },
+    Failed {
+        peer: String,
+        cause: String,
+    },
     /// A peer is gone.
-    Lost { peer: String, cause: String, by_us: bool, reconnecting: bool },
+    Lost {
+        peer: String,
+        cause: String,
+        by_us: bool,
+        reconnecting: bool,
+    },
     /// A text arrived.
-    Message { from: String, text: String },
+    Message {
+        from: String,
+        text: String,
+    },
     /// A text was delivered.
-    MessageDelivered { to: String, bytes: usize },
+    MessageDelivered {
+        to: String,
+        bytes: usize,
+    },
     /// A file begins to arrive.
-    Receiving { from: String, name: String, bytes: u64, resumed_at: u64 },
+    Receiving {
+        from: String,
+        name: String,
+        bytes: u64,
+        resumed_at: u64,
+    },
     /// A file arrived whole.
-    Received { from: String, file: String, bytes: u64, resumed_at: u64, sha256: String },
+    Received {
+        from: String,
+        file: String,
+        bytes: u64,
+        resumed_at: u64,
+        sha256: String,
+    },
     /// A file begins to leave.
-    Sending { to: String, name: String, bytes: u64 },
+    Sending {
+        to: String,
+        name: String,
+        bytes: u64,
+    },
     /// A file was delivered whole.
     Sent {
         to: String,
@@ -52,9 +123,14 @@ pub(crate) enum Line {
         sha256: String,
     },
     /// A transfer failed.
-    TransferFailed { peer: String, cause: String },
+    TransferFailed {
+        peer: String,
+        cause: String,
+    },
     /// A peer's pipe is open.
-    Piped { peer: String },
+    Piped {
+        peer: String,
+    },
     /// A STUN server answered, or did not.
     Server {
         server: String,
@@ -64,7 +140,13 @@ pub(crate) enum Line {
         error: Option<String>,
     },
     /// A packet in the simulator.
-    Packet { number: u64, step: String, source: String, destination: String, bytes: usize },
+    Packet {
+        number: u64,
+        step: String,
+        source: String,
+        destination: String,
+        bytes: usize,
+    },
 }
 
 impl Line {
@@ -72,8 +154,9 @@ impl Line {
         Line::Notice { text: text.to_string() }
     }
 
-    /// The line for a node's event; `None` for what only its verbs care about.
-    pub(crate) fn of(event: &Event) -> Option<Line> {
+    /// The line for a node's event; `None` for what only its verbs care about. `relayed`: whether data to the
+    /// event's peer crosses a relay.
+    pub(crate) fn of(event: &Event, relayed: bool) -> Option<Line> {
         let name = PeerId::to_string;
         Some(match event {
             Event::Connected { peer, path, via, .. } => {
@@ -81,7 +164,7 @@ impl Line {
                     Via::Address => "address".into(),
                     Via::Introducer(introducer) => name(introducer),
                 };
-                let (path, address) = (kind_of(*path).into(), path.peer_address().to_string());
+                let (path, address) = (kind_of(*path, relayed).into(), path.peer_address().to_string());
                 Line::Connected { peer: name(peer), path, address, via }
             }
             Event::Failed { peer, cause } => Line::Failed { peer: name(peer), cause: cause.to_string() },
@@ -93,11 +176,22 @@ impl Line {
             },
             Event::PathChanged { peer, path } => Line::PathChanged {
                 peer: name(peer),
-                path: kind_of(*path).into(),
+                path: kind_of(*path, relayed).into(),
                 address: path.peer_address().to_string(),
             },
             Event::Progress { step: Progress::Reflexive { local, mapped }, .. } => {
                 Line::Mapped { local: local.to_string(), mapped: mapped.to_string() }
+            }
+            Event::Progress { peer, step: Progress::Relaying { client } } => {
+                Line::Relaying { peer: name(peer), client: client.to_string() }
+            }
+            Event::Progress { peer, step: Progress::Relayed { client, to_peers, from_peers } } => {
+                Line::Relayed {
+                    peer: name(peer),
+                    client: client.to_string(),
+                    bytes_to_peers: *to_peers,
+                    bytes_from_peers: *from_peers,
+                }
             }
             Event::Progress { step: step @ Progress::RelayFailed { .. }, .. } => Line::notice(step),
             Event::Progress { peer, step } => Line::Progress { peer: name(peer), text: step.to_string() },
@@ -114,6 +208,9 @@ impl Line {
         match self {
             Line::Packet { .. } => Detail::Packets,
             Line::Progress { .. }
+            | Line::Relaying { .. }
+            | Line::Relayed { .. }
+            | Line::Relay { .. }
             | Line::Mapped { .. }
             | Line::Started { .. }
             | Line::Lost { by_us: true, .. } => Detail::Steps,
@@ -136,9 +233,9 @@ impl Line {
     }
 }
 
-/// `direct`, or `relayed`.
-pub(crate) fn kind_of(path: gimlet_machine::Path) -> &'static str {
-    if path.is_direct() { "direct" } else { "relayed" }
+/// `direct`, or `relayed`, by our relay or by the peer's.
+pub(crate) fn kind_of(path: gimlet_machine::Path, relayed: bool) -> &'static str {
+    if path.is_direct() && !relayed { "direct" } else { "relayed" }
 }
 
 impl fmt::Display for Line {
@@ -150,6 +247,17 @@ impl fmt::Display for Line {
             }
             Line::Identity { path, peer } => write!(f, "new identity {} written to {path}", short(peer)),
             Line::Progress { peer, text } => write!(f, "to {}: {text}", short(peer)),
+            Line::Relaying { peer, client } => write!(f, "relaying for {} at {client}", short(peer)),
+            Line::Relayed { peer, client, bytes_to_peers, bytes_from_peers } => {
+                let bytes = Bytes(bytes_to_peers.saturating_add(*bytes_from_peers));
+                write!(f, "relayed {bytes} for {} at {client}", short(peer))
+            }
+            Line::Relay { allocations, allocations_ever, bytes, refused, dropped } => write!(
+                f,
+                "relaying for {allocations} now, {allocations_ever} ever: {}, {refused} requests refused, {dropped} \
+                 datagrams dropped",
+                Bytes(*bytes)
+            ),
             Line::Mapped { local, mapped } => write!(f, "{local} is seen as {mapped}"),
             Line::Connected { peer, path, address, via } => {
                 write!(f, "connected to {} at {address} ({path}", short(peer))?;

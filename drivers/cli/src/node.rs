@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gimlet_machine::PeerId;
-use gimlet_node::{Allow, Config, ConnectError, Error, Identity, Node, Ticket, TurnServer};
+use gimlet_node::{
+    Allow, Config, ConnectError, Error, Identity, Node, Paths, RelayConfig, Ticket, TurnServer,
+};
 use gimlet_tokio::{Connection, Handle};
 use gimlet_udp::{Clock, Sockets};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -27,6 +29,9 @@ pub(crate) struct Start {
     pub(crate) allow: Allow,
     /// Relays for peers that cannot be reached directly.
     pub(crate) turn: Vec<TurnServer>,
+    /// How it relays for others, if it is public.
+    pub(crate) relay: Option<RelayConfig>,
+    pub(crate) paths: Paths,
 }
 
 /// A running node.
@@ -48,6 +53,8 @@ impl Start {
         config.public = self.public;
         config.allow = self.allow;
         config.turn_servers = self.turn;
+        config.relay = self.relay;
+        config.paths = self.paths;
         let node = Node::new(clock.now(), config).map_err(|error| Failure::new(Exit::Failed, error))?;
         gimlet_tokio::spawn(node, self.sockets, clock)
             .map_err(|error| Failure::local("drive the sockets", &error))
@@ -133,7 +140,8 @@ fn unreachable(peer: PeerId, error: &gimlet_tokio::Error<Error>, who: &str) -> F
             failure.remedy("check the peer id, and that `gimlet join` runs there with the same ticket")
         }
         Some(Error::Connect(ConnectError::NoPath)) => failure.remedy(
-            "use a relay with --turn on one side; `gimlet network --stun HOST:PORT HOST:PORT` on both sides \
+            "join a public node that relays, as `gimlet serve` does by default, or use a relay with --turn on one \
+             side, and leave out --direct-only; `gimlet network --stun HOST:PORT HOST:PORT` on both sides \
              shows which NAT is in the way",
         ),
         Some(Error::Myself) => failure.remedy("name the other peer's id"),

@@ -33,7 +33,21 @@ impl Watch {
                         failures.pop_first();
                     }
                 }
-                if let Some(line) = Line::of(&event) {
+                // By the time it is told, the node may know better than at the time of the event.
+                let relayed = match &event {
+                    Event::Connected { peer, .. } | Event::PathChanged { peer, .. } => {
+                        node.read(|node| node.is_relayed(*peer)).unwrap_or(false)
+                    }
+                    Event::Incoming { .. }
+                    | Event::Failed { .. }
+                    | Event::Lost { .. }
+                    | Event::StreamsReady { .. }
+                    | Event::Readable { .. }
+                    | Event::Writable { .. }
+                    | Event::DatagramReceived { .. }
+                    | Event::Progress { .. } => false,
+                };
+                if let Some(line) = Line::of(&event, relayed) {
                     report.say_of(who, &line);
                 }
             }

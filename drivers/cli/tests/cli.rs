@@ -86,6 +86,46 @@ fn a_file_and_a_message_are_delivered_and_an_existing_file_is_not_replaced() {
     assert_eq!((ended.code, &ended.last()["ok"]), (Some(0), &json!(true)), "{}", ended.err);
 }
 
+#[test]
+fn peers_that_want_no_direct_path_are_relayed_by_the_public_node() {
+    let place = Place::new();
+    let mut serve = place.start(&["serve", "--json", "--listen", "127.0.0.1:0", "--identity", "serve.key"]);
+    let ready = serve.event("ready");
+    assert_eq!(ready["relay_max"], json!(256), "by default");
+    let ticket = text(&ready, "ticket");
+    let (mut join, peer) = place.join(&ticket, &["--relay-only"]);
+    fs::write(place.path("cargo.bin"), made_up(3_000_000)).unwrap();
+
+    let sent = place.run(&send(&ticket, &peer, &["cargo.bin", "--relay-only"]));
+    assert_eq!(sent.code, Some(0), "{}\n{}", sent.out, sent.err);
+    let done = sent.last();
+    assert_eq!((&done["path"], &done["bytes"]), (&json!("relayed"), &json!(3_000_000)), "{}", sent.out);
+    assert_eq!(text(&join.event("received"), "sha256"), sha256(&place.path("cargo.bin")));
+    serve.event("relaying");
+    let relayed = serve.event("relayed");
+    assert!(
+        relayed["bytes_to_peers"].as_u64().unwrap() + relayed["bytes_from_peers"].as_u64().unwrap()
+            > 3_000_000
+    );
+    let ended = serve.terminate();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+}
+
+#[test]
+fn a_public_node_that_is_told_not_to_relay_does_not() {
+    let place = Place::new();
+    let serve = ["serve", "--json", "--no-relay", "--listen", "127.0.0.1:0", "--identity", "serve.key"];
+    let mut serve = place.start(&serve);
+    let ready = serve.event("ready");
+    assert_eq!(ready["relay_max"], Value::Null);
+    let ticket = text(&ready, "ticket");
+    let (_join, peer) = place.join(&ticket, &["--relay-only"]);
+    let sent = place.run(&send(&ticket, &peer, &["--message", "x", "--relay-only", "--timeout", "2"]));
+    assert_eq!(sent.code, Some(3), "{}\n{}", sent.out, sent.err);
+    let sent = place.run(&send(&ticket, &peer, &["--message", "x", "--relay-only", "--direct-only"]));
+    assert_eq!(sent.code, Some(2), "both cannot be had");
+}
+
 /// Sends a large file, stops the sender in the middle, and sends it again.
 fn resumes_after(stop: impl FnOnce(process::Process)) {
     const SIZE: u64 = 300 << 20;

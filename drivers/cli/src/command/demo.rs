@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gimlet_machine::PeerId;
-use gimlet_node::{Allow, Node, Ticket};
+use gimlet_node::{Allow, Node, Paths, Ticket};
 use gimlet_tokio::Connection;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -116,7 +116,8 @@ fn start(
     let identity = identity::fresh()?;
     let id = identity.peer_id();
     let sockets = sockets::bind(&[(Ipv4Addr::LOCALHOST, 0).into()], &[])?;
-    let node = Start { identity, sockets, public, allow, turn: Vec::new() }.run()?;
+    let paths = Paths::Any;
+    let node = Start { identity, sockets, public, allow, turn: Vec::new(), relay: None, paths }.run()?;
     report.name(id, name);
     let addresses = node.local_addresses();
     let told = addresses.iter().map(ToString::to_string).collect();
@@ -174,7 +175,7 @@ async fn meet(
         event: "done",
         ok: true,
         connect_ms,
-        path: kind_of(path),
+        path: kind_of(path, false),
         bytes: stored.size,
         mbit_per_s: mbit_per_s(stored.size, took),
         sha256: hex(&stored.sha256),

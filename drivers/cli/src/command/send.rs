@@ -148,8 +148,8 @@ async fn deliver_all(
             }
         }
     }
-    let path = node.read(|node| node.path(args.peer)).ok().flatten();
-    done.path = path.map_or("none", kind_of);
+    let path = node.read(|node| Some((node.path(args.peer)?, node.is_relayed(args.peer)))).ok().flatten();
+    done.path = path.map_or("none", |(path, relayed)| kind_of(path, relayed));
     failed.map_or(Ok(done), Err)
 }
 

@@ -181,7 +181,7 @@ fn run_one(args: &One, report: &Report) -> Result<(), Failure> {
     report.done(&Done {
         event: "done",
         ok: outcome.is_ok(),
-        path: outcome.path.map(kind_of),
+        path: outcome.path.map(|path| kind_of(path, false)),
         virtual_ms: millis(elapsed(outcome.ended_at)),
         packets: outcome.packets,
         trace_hash: outcome.trace.to_string(),

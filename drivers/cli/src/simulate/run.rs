@@ -182,7 +182,7 @@ fn close(network: &mut Network, limit: Instant, progress: &Cell<Progress>, repor
 fn tell(world: &mut World<Node>, report: Option<&Report>) {
     while let Some(happening) = world.poll_event() {
         let Some(report) = report else { continue };
-        if let Some(line) = Line::of(&happening.event) {
+        if let Some(line) = Line::of(&happening.event, false) {
             report.say_at(elapsed(happening.at), NAMES.get(happening.host.index()).copied(), &line);
         }
     }
