@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gimlet_ice::{Config, Part, PunchState};
+use gimlet_ice::{Config, Part, PunchLimits, PunchState};
 use gimlet_sim::{Filtering, Mapping, NatConfig, PortAllocation};
 
 use crate::lab::{Edge, Lab, outside};
@@ -97,6 +97,34 @@ fn case_62_a_nat_that_counts_is_hit_within_32_probes() {
         let (hits, count) = rate(&name, 100, 32, Duration::from_secs(2), |seed| play(seed, ports, 0));
         assert_eq!(hits, count);
     }
+}
+
+#[test]
+fn a_nat_that_preserves_ports_is_hit_beside_the_port_that_was_signalled() {
+    let (hits, count) =
+        rate("preserving", 20, 32, Duration::from_secs(2), |seed| play(seed, PortAllocation::Preserving, 0));
+    assert_eq!(hits, count);
+}
+
+#[test]
+fn two_hard_nats_that_count_meet_two_times_in_three_if_the_owners_insist() {
+    let mut met = 0;
+    let seeds = seeds(60);
+    for seed in &seeds {
+        let edges = [
+            hard(0, PortAllocation::Sequential { step: 1 }),
+            hard(1, PortAllocation::Sequential { step: 2 }),
+        ];
+        let limits = PunchLimits { both_dependent: true, chance_min: 600_000, ..PunchLimits::default() };
+        let mut lab = Lab::new(*seed, edges, &Config { punch: limits, ..Config::default() });
+        lab.introduce(false);
+        lab.vouch();
+        let chance = lab.punch().map(|plan| plan.expect("a plan").chance)[0];
+        assert!((620_000..650_000).contains(&chance), "{chance}");
+        met += usize::from(lab.run_until_direct(Duration::from_secs(3)));
+    }
+    println!("two that count: {met} of {}", seeds.len());
+    assert!(seeds.len() == 1 || (met * 100 >= seeds.len() * 45 && met * 100 <= seeds.len() * 85), "{met}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::pair::{Lane, Pair};
 use crate::priority::as_peer_reflexive;
 use crate::punch::{Declined, Part, Plan, Profile, Punch, PunchSocketError, PunchState, is_host, plan};
 use crate::state::{PairState, PairStep, State};
-use crate::{CandidateKind, Event, PunchEvent, Role, candidate_priority};
+use crate::{Candidate, CandidateKind, Event, PunchEvent, Role, candidate_priority};
 
 /// Addresses of the peer to which the side that opens sends from every socket; less likely ones are left out.
 const TARGETS_MAX: usize = 2;
@@ -55,7 +55,9 @@ impl Agent {
         if self.direct_pair().is_some() {
             return Err(Declined::Connected);
         }
-        let plan = plan(ours, theirs, &self.config.punch)?;
+        let (known_here, known_there) = self.known_ports(ours, theirs);
+        let plan =
+            plan(&ours.clone().beside(known_here), &theirs.clone().beside(known_there), &self.config.punch)?;
         let punch = match self.checks.punching.punch.take() {
             Some(punch) => punch,
             None => Box::new(Punch::new(now, self.checks.fork("spray", 0), plan, &self.config.punch)),
@@ -114,6 +116,18 @@ impl Agent {
     /// Where the punch stands, if one was ever asked for.
     pub fn punch_state(&self) -> Option<PunchState> {
         self.checks.punching.state()
+    }
+
+    /// The reflexive ports of both sides that were signalled.
+    fn known_ports(&self, ours: &Profile, theirs: &Profile) -> (Option<u16>, Option<u16>) {
+        let port = |candidate: &Candidate, profile: &Profile| {
+            let counts = candidate.kind == CandidateKind::ServerReflexive
+                && profile.outside.contains(&candidate.address.ip());
+            counts.then_some((candidate.priority, candidate.address.port()))
+        };
+        let here = self.candidates.locals().filter_map(|(_, local)| port(&local.candidate, ours)).max();
+        let there = self.candidates.remotes().filter_map(|(_, remote)| port(&remote.candidate, theirs)).max();
+        (here.map(|(_, port)| port), there.map(|(_, port)| port))
     }
 
     fn tell_punch_state(&mut self) {

@@ -13,7 +13,8 @@ pub struct Profile {
     /// Which outside ports fresh sockets get, if that is known.
     pub port_model: Option<PortModel>,
     /// The outside port of the newest mapping: where a NAT that counts goes on from. It should be as fresh as
-    /// can be, since every other host behind the NAT makes it older.
+    /// can be, since every other host behind the NAT makes it older; a later round is worth a fresher one, and
+    /// another call. Where ports are preserved, the port that the peer was told of takes its place.
     pub newest_port: Option<u16>,
     /// The outside addresses; the first [`OUTSIDE_MAX`] count.
     pub outside: Vec<IpAddr>,
@@ -31,6 +32,16 @@ impl Profile {
             newest_port: behaviour.mapped.map(|mapped| mapped.port()),
             outside: behaviour.mapped.map(|mapped| mapped.ip()).into_iter().collect(),
         }
+    }
+
+    /// The same, where a reflexive port is known: a NAT that preserves ports puts the further mappings of one
+    /// socket beside the first.
+    #[must_use]
+    pub(crate) fn beside(mut self, known: Option<u16>) -> Self {
+        if self.port_model == Some(PortModel::Preserving) {
+            self.newest_port = known.or(self.newest_port);
+        }
+        self
     }
 
     /// The outside addresses that count.

@@ -81,7 +81,8 @@ pub struct Plan {
     pub probes: u16,
     /// Passes in each round. Each pass takes other ports.
     pub passes: u8,
-    /// The chance that the first pass hits, in millionths, if the NATs are as they were described.
+    /// The chance that the first pass hits, in millionths, if the NATs are as they were described; 0 where
+    /// nothing is guessed ([`Part::Meet`]).
     pub chance: u32,
     pub(crate) ports: Ports,
 }
@@ -143,9 +144,10 @@ pub fn plan(ours: &Profile, theirs: &Profile, limits: &PunchLimits) -> Result<Pl
         return Err(Declined::NoAddress);
     }
     let plan = match (we_depend, they_depend) {
+        // No port has to be guessed, so there is no chance to speak of.
         (false, false) => {
-            let ports = Ports::Anywhere;
-            Plan { part: Part::Meet, sockets: 0, probes: 0, passes: 0, chance: limits.chance_min, ports }
+            let (part, ports) = (Part::Meet, Ports::Anywhere);
+            return Ok(Plan { part, sockets: 0, probes: 0, passes: 0, chance: 0, ports });
         }
         (true, false) => cheapest(Part::Open, ours, limits),
         (false, true) => cheapest(Part::Probe, theirs, limits),
