@@ -58,11 +58,17 @@ struct Scene {
 }
 
 impl Scene {
+    /// With a public node that does not relay: what arrives went straight.
     fn new(nat_a: Nat, nat_b: Nat) -> Option<Self> {
+        Self::with(nat_a, nat_b, &["--no-relay"])
+    }
+
+    fn with(nat_a: Nat, nat_b: Nat, more: &[&str]) -> Option<Self> {
         let lab = lab(nat_a, nat_b)?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let listen = lab.public.socket(4433).to_string();
-        let mut serve = start(&lab.public, &folder, "serve", &["serve", "--listen", &listen]);
+        let serve = [&["serve", "--listen", &listen], more].concat();
+        let mut serve = start(&lab.public, &folder, "serve", &serve);
         let ticket = text(&serve.event(SOON, "ready"), "ticket");
         let inbox = folder.path().join("inbox").display().to_string();
         let mut join = start(&lab.b, &folder, "join", &["join", &ticket, "--folder", &inbox]);
@@ -146,6 +152,23 @@ fn a_file_goes_straight_from_behind_a_symmetric_nat_to_a_full_cone() {
 fn a_file_goes_straight_from_behind_a_nat_without_a_firewall_to_hosts_that_let_anyone_in() {
     assert_direct(Nat::PortRestrictedOpen, Nat::None);
     assert_direct(Nat::PortRestrictedOpen, Nat::FullCone);
+}
+
+#[test]
+fn between_two_symmetric_nats_the_public_node_relays() {
+    let Some(mut scene) = Scene::with(Nat::Symmetric, Nat::Symmetric, &[]) else { return };
+    let mut bytes = vec![0; FILE_BYTES];
+    Rng::from_u64(FILE_BYTES as u64).fill(&mut bytes);
+    let file = scene.folder.path().join("cargo.bin");
+    fs::write(&file, &bytes).expect("a file to send");
+    let mut send = scene.send(&file.display().to_string(), &[]);
+    let sent = send.event(TRANSFER, "sent");
+    let done = send.event(SOON, "done");
+    assert!(send.wait(SOON).success(), "{}\n--\n{}", send.said(), scene.said());
+    assert_eq!((&done["ok"], &done["path"]), (&Value::Bool(true), &Value::from("relayed")), "{done}");
+    assert_eq!(text(&sent, "sha256"), HEXLOWER.encode(&Sha256::digest(&bytes)));
+    let arrived = fs::read(scene.folder.path().join("inbox/cargo.bin")).expect("the file has arrived");
+    assert!(arrived == bytes, "{} bytes arrived, and they are others", arrived.len());
 }
 
 /// The canary: where no direct path exists, none is claimed, and the sender says why.
