@@ -87,7 +87,7 @@ pub fn markdown(rows: &[Row]) -> String {
     let mut out =
         "| # | case | requirement | gimlet | is 0.12 | rice-proto 0.4 |\n|--:|---|---|---|---|---|\n"
             .to_owned();
-    let escaped = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+    let escaped = |text: &str| text.replace('|', "\\|").replace(['\r', '\n'], " ");
     for row in rows {
         let _ = write!(out, "| {} | {} | {} |", row.case.number, row.case.title, row.case.section);
         for cell in &row.cells {
