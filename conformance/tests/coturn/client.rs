@@ -164,6 +164,30 @@ impl Rig {
     }
 }
 
+/// A NAT gives the flow another port, and tells nobody: to coturn the client is a stranger, whose requests it
+/// answers with 438 and then with 400. The trace in `conformance/README.md` shows the same for permissions.
+#[test]
+fn our_client_finds_out_that_a_nat_has_moved_its_flow_although_coturn_calls_that_a_bad_request() {
+    let Some(coturn) = Coturn::start(&ALICE) else { return };
+    let mut rig = Rig::new(&coturn, Transport::Datagram, alice());
+    let now = rig.now();
+    rig.client.allocate(now, Families::V4).expect("the first");
+    rig.until("an allocation", |rig| rig.has(|event| matches!(event, ClientEvent::Allocated(_))));
+    let moved = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    moved.set_read_timeout(Some(Duration::from_millis(5))).expect("a timeout");
+    rig.wire = Wire::Datagrams(moved);
+    rig.told.clear();
+
+    let (now, peer) = (rig.now(), rig.peer());
+    let number = rig.client.bind_channel(now, peer).expect("the first");
+    rig.until("a channel", |rig| rig.told.contains(&ClientEvent::ChannelBound { peer, number }));
+    // Found out by asking, long before the next keepalive.
+    assert!(matches!(rig.told[..2], [ClientEvent::Expired, ClientEvent::Allocated(_)]), "{:?}", rig.told);
+    assert!(!rig.has(|event| matches!(event, ClientEvent::ChannelRefused { .. })), "{:?}", rig.told);
+    rig.send(b"on the new flow");
+    rig.until("an echo", |rig| rig.received.iter().any(|(_, bytes)| bytes == b"on the new flow"));
+}
+
 fn alice() -> LongTerm {
     LongTerm::new(b"alice", b"her password").expect("short enough")
 }

@@ -1,5 +1,6 @@
 //! The allocation's life: asked for, refreshed, lost, asked for again.
 
+use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -8,7 +9,7 @@ use gimlet_stun::{
     AddressFamily, Class, Message, MessageWriter, Method, Retransmission, TransactionId, error_code,
 };
 
-use super::requests::{Ask, Request, RequestId};
+use super::requests::{Ask, REQUESTS_MAX, Request, RequestId};
 use super::{Client, Families, PERMISSIONS_PER_REQUEST_MAX, Transport};
 use crate::error::PeerError;
 use crate::event::{Allocated, ClientEvent, Failure};
@@ -57,6 +58,9 @@ pub(super) struct Allocation {
     busy: u8,
     /// How often a strange allocation was in the way, in a row.
     cleared: u8,
+    /// What the server may have refused because it does not know us: asked again once it says that it
+    /// does. At most [`REQUESTS_MAX`].
+    doubted: Vec<Ask>,
 }
 
 impl Allocation {
@@ -70,6 +74,7 @@ impl Allocation {
             expires: Instant::ZERO,
             busy: 0,
             cleared: 0,
+            doubted: Vec::new(),
         }
     }
 
@@ -101,23 +106,23 @@ impl Client {
 
     /// Begins a request that was never asked before.
     pub(super) fn begin(&mut self, now: Instant, ask: Ask) {
-        self.begin_again(now, ask, 0);
+        self.begin_again(now, ask, 0, false);
     }
 
     /// Begins a request with what the server wants to hear by now; `stale` counts its 438.
-    pub(super) fn begin_again(&mut self, now: Instant, ask: Ask, stale: u8) {
+    pub(super) fn begin_again(&mut self, now: Instant, ask: Ask, stale: u8, confirmed: bool) {
         let transaction = TransactionId::random(&mut self.rng);
-        let mut bytes = alloc::vec::Vec::with_capacity(256);
+        let mut bytes = Vec::with_capacity(256);
         let signed = self.conversation.seal(self.write(&ask, transaction, &mut bytes));
         let retransmission = match self.config.transport {
             Transport::Datagram => Retransmission::new(now, self.config.rto, self.config.rc, self.config.rm),
             Transport::Stream => Retransmission::reliable(now),
         };
-        let request = Request { ask, transaction, bytes, retransmission, signed, stale };
+        let request = Request { ask, transaction, bytes, retransmission, signed, stale, confirmed };
         self.requests.begin(now, request, &mut self.timers);
     }
 
-    fn write<'b>(&self, ask: &Ask, id: TransactionId, out: &'b mut alloc::vec::Vec<u8>) -> MessageWriter<'b> {
+    fn write<'b>(&self, ask: &Ask, id: TransactionId, out: &'b mut Vec<u8>) -> MessageWriter<'b> {
         let method = match ask {
             Ask::Allocate => Method::ALLOCATE,
             Ask::Refresh | Ask::Delete | Ask::Clear => Method::REFRESH,
@@ -189,6 +194,33 @@ impl Client {
     pub(super) fn on_refreshed(&mut self, now: Instant, message: &Message<'_>) {
         if self.step(AllocationStep::Confirm) {
             self.prolong(now, message.lifetime().unwrap_or(LIFETIME_DEFAULT));
+            self.ask_doubted(now);
+        }
+    }
+
+    /// Whether a refusal as if the request were malformed (400) may mean something else. coturn answers
+    /// so on a flow that it has no allocation for, where RFC 8656 §5 wants 437: a flow that a NAT has
+    /// moved looks like this. It answers Refresh as it should, so a Refresh tells which of both it is.
+    /// Beyond [`REQUESTS_MAX`] remembered, a refusal counts as it is.
+    pub(super) fn can_doubt(&self, ask: &Ask) -> bool {
+        ask.is_of_peers() && self.allocation.doubted.len() < REQUESTS_MAX
+    }
+
+    /// Asks with a Refresh, and remembers what to ask again.
+    pub(super) fn doubt(&mut self, now: Instant, ask: Ask) {
+        self.allocation.doubted.push(ask);
+        self.refresh(now);
+    }
+
+    /// The server knows us: what it refused, it may refuse again. What finds no room waits for the next
+    /// Refresh.
+    fn ask_doubted(&mut self, now: Instant) {
+        for ask in core::mem::take(&mut self.allocation.doubted) {
+            if self.requests.room() == 0 {
+                self.allocation.doubted.push(ask);
+            } else if self.is_wanted(&ask) {
+                self.begin_again(now, ask, 0, true);
+            }
         }
     }
 
@@ -213,6 +245,7 @@ impl Client {
     fn refresh_later(&mut self, now: Instant) {
         if self.step(AllocationStep::Confirm) {
             self.timers.set(Timer::Refresh, now + 10 * SOON);
+            self.ask_doubted(now);
         }
     }
 
@@ -248,6 +281,7 @@ impl Client {
     /// Forgets what was under way; peers are wanted again.
     fn start_over(&mut self) {
         self.requests.clear(&mut self.timers);
+        self.allocation.doubted.clear();
         for timer in [Timer::Refresh, Timer::Expire, Timer::Peers, Timer::Retry] {
             self.timers.clear(timer);
         }

@@ -95,6 +95,9 @@ impl Client {
                 self.answer_challenge(now, Request { stale, ..request }, message);
             }
             error_code::STALE_NONCE => self.fail_or_end(&request.ask, Failure::StaleNonces),
+            error_code::BAD_REQUEST if !request.confirmed && self.can_doubt(&request.ask) => {
+                self.doubt(now, request.ask);
+            }
             code => self.on_refused_for_good(now, request.ask, code, message),
         }
     }
@@ -103,13 +106,13 @@ impl Client {
     fn answer_challenge(&mut self, now: Instant, request: Request, message: &Message<'_>) {
         match self.conversation.learn(message) {
             Ok(()) if !self.is_wanted(&request.ask) => {}
-            Ok(()) => self.begin_again(now, request.ask, request.stale),
+            Ok(()) => self.begin_again(now, request.ask, request.stale, request.confirmed),
             Err(cause) => self.fail_or_end(&request.ask, cause),
         }
     }
 
     /// Whether the owner still wants what was asked for: a channel may have been let go meanwhile.
-    fn is_wanted(&self, ask: &Ask) -> bool {
+    pub(super) fn is_wanted(&self, ask: &Ask) -> bool {
         match ask {
             Ask::Channel(number) => self.peers.channel(*number).is_some_and(Channel::is_usable),
             Ask::Allocate | Ask::Refresh | Ask::Delete | Ask::Clear | Ask::Permissions(_) => true,

@@ -32,6 +32,16 @@ pub(crate) enum Ask {
     Channel(u16),
 }
 
+impl Ask {
+    /// Whether it is about peers, not about the allocation.
+    pub(crate) const fn is_of_peers(&self) -> bool {
+        match self {
+            Ask::Permissions(_) | Ask::Channel(_) => true,
+            Ask::Allocate | Ask::Refresh | Ask::Delete | Ask::Clear => false,
+        }
+    }
+}
+
 /// A request under way. Its bytes are kept, so that every copy of it is the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -43,6 +53,8 @@ pub(crate) struct Request {
     pub(crate) signed: bool,
     /// How many 438 in a row this question has met.
     pub(crate) stale: u8,
+    /// It was refused once as if it were malformed, and the server knows us.
+    pub(crate) confirmed: bool,
 }
 
 /// All requests under way, and which of them are to be sent.

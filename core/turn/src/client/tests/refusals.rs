@@ -37,6 +37,57 @@ fn case_56_a_mismatch_on_any_request_brings_everything_back_and_only_once() {
     }
 }
 
+/// A Refresh, and the CreatePermission and ChannelBind before it, all three signed with a fresh nonce: the
+/// first two were answered with 438 and then with 400, as coturn answers on a flow that it does not know.
+fn moved(play: &mut Play) -> Vec<u8> {
+    run(play, |client, now| assert!(client.bind_channel(now, peer(9)).is_ok()));
+    let stale = [said(play), said(play)];
+    for request in &stale {
+        play.hears(path(), &challenge(request, 438, b"new"));
+    }
+    let again = [said(play), said(play)];
+    for (stale, again) in stale.iter().zip(&again) {
+        let (stale, again) = (Message::parse(stale).unwrap(), Message::parse(again).unwrap());
+        assert_eq!((stale.method(), again.nonce()), (again.method(), Some(&b"new"[..])));
+    }
+    for request in &again {
+        let unsigned =
+            answer_with(request, Class::Error, None, |writer| writer.error_code(400, "Bad Request"));
+        play.hears(path(), &unsigned);
+    }
+    let refresh = said(play);
+    assert_eq!(Message::parse(&refresh).unwrap().method(), Method::REFRESH);
+    // One question for both of them.
+    play.quiet();
+    refresh
+}
+
+#[test]
+fn a_server_that_says_400_where_437_belongs_is_found_out_and_everything_comes_back() {
+    let mut play = allocated(quiet());
+    let refresh = moved(&mut play);
+    play.hears(path(), &refusal(&refresh, 437)).tells(|event| *event == ClientEvent::Expired);
+    let again = said(&mut play);
+    play.hears(path(), &grant(&again, 600)).tells(|event| matches!(event, ClientEvent::Allocated(_)));
+    let (permission, channel) = (said(&mut play), said(&mut play));
+    play.hears(path(), &success(&permission)).hears(path(), &success(&channel));
+    play.tells(|event| *event == ClientEvent::PermissionInstalled { peer: peer(9).ip() });
+    play.tells(|event| *event == ClientEvent::ChannelBound { peer: peer(9), number: 0x4000 }).quiet();
+}
+
+#[test]
+fn a_server_that_means_its_400_is_believed_the_second_time() {
+    let mut play = allocated(quiet());
+    let refresh = moved(&mut play);
+    play.hears(path(), &prolong(&refresh, 600));
+    let (permission, channel) = (said(&mut play), said(&mut play));
+    assert_eq!(Message::parse(&channel).unwrap().channel_number(), Some(0x4000));
+    play.hears(path(), &refusal(&permission, 400)).hears(path(), &refusal(&channel, 400));
+    play.tells(|event| *event == ClientEvent::PermissionRefused { peer: peer(9).ip(), code: 400 });
+    play.tells(|event| *event == ClientEvent::ChannelRefused { peer: peer(9), code: 400 }).quiet();
+    assert_eq!(state(&play), AllocationState::Allocated);
+}
+
 #[test]
 fn a_strange_allocation_in_the_way_is_ended_twice_and_then_it_is_final() {
     let (mut play, mut request) = challenged(quiet(), Families::V4);
