@@ -9,13 +9,15 @@
 //! * `scenarios`: do the things that users do work in a simulated network, whatever goes wrong in it?
 //! * `scenarios_random`: does a model that keeps the books find anything lost, misplaced or left behind?
 //! * `parity`: does one scenario give the same events on every driver?
-//! * `lab`: do two hosts behind the NATs of a real kernel meet? (`cargo lab`, as root)
+//! * `lab`: do two hosts behind the NATs of a real kernel meet, whatever NATs they are? (`cargo lab`, as root)
 //! * `table`: does every one of 68 cases have a test, and do we pass those that are judged beside the peers? (`cargo table`)
 //! * `aioice`: does our ICE agent agree with somebody else's, in the lab?
 //!
 //! The library holds what those tests share: [`tidy`], the rules as functions from sources to
-//! complaints; [`laws`], generated lives of any machine; [`lab`], hosts and NATs as network namespaces; and [`table`], 68 requirements and a
-//! judge for each. Every harness here has a *canary*, a planted fault that it has to find: a test that cannot fail says nothing.
+//! complaints; [`laws`], generated lives of any machine; [`lab`], hosts and NATs as network namespaces;
+//! [`lab_matrix`], every kind of NAT in it against every other; and [`table`], 68 requirements and a judge
+//! for each. Every harness here has a *canary*, a planted fault that it has to find: a test that cannot
+//! fail says nothing.
 //!
 //! # What it deliberately does not do
 //!
@@ -29,7 +31,9 @@
 #![deny(missing_docs)]
 
 pub mod lab;
+pub mod lab_matrix;
 pub mod laws;
 pub mod meeting;
+pub mod program;
 pub mod table;
 pub mod tidy;

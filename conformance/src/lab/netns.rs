@@ -46,24 +46,40 @@ impl Namespace {
         must("ip", &[&["-netns", self.name.as_str()], args].concat());
     }
 
+    /// Runs `tc` on the inside.
+    pub(super) fn tc(&self, args: &[&str]) {
+        must("tc", &[&["-netns", self.name.as_str()], args].concat());
+    }
+
+    /// Runs several lines of `ip` on the inside.
+    pub(super) fn batch(&self, lines: &str) {
+        let mut command = Command::new("ip");
+        command.args(["-netns", &self.name, "-batch", "-"]);
+        feed(command, lines);
+    }
+
     /// Lets packets through from one port to another.
     pub(super) fn forward(&self) {
-        let status = self.command("sh").args(["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]).status();
-        assert!(
-            status.is_ok_and(|status| status.success()),
-            "{}: forwarding cannot be switched on",
-            self.name
-        );
+        self.switch("ipv4/ip_forward", 1);
+        self.switch("ipv6/conf/all/forwarding", 1);
+    }
+
+    /// Uses IPv6 addresses at once: in a lab nobody else can have them (RFC 4862 §5.4 waits a second).
+    pub(super) fn skip_duplicate_detection(&self) {
+        self.switch("ipv6/conf/default/accept_dad", 0);
+    }
+
+    fn switch(&self, name: &str, value: u8) {
+        let write = format!("echo {value} > /proc/sys/net/{name}");
+        let status = self.command("sh").args(["-ec", &write]).status();
+        assert!(status.is_ok_and(|status| status.success()), "{}: {name} cannot be set", self.name);
     }
 
     /// Loads rules. They go through a pipe because nft wants one chain per line.
     pub(super) fn nft(&self, rules: &str) {
         let mut command = self.command("nft");
-        command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().expect("nft starts");
-        child.stdin.take().expect("a pipe").write_all(rules.as_bytes()).expect("nft reads its rules");
-        let output = child.wait_with_output().expect("nft ends");
-        assert!(output.status.success(), "nft: {}\n{rules}", String::from_utf8_lossy(&output.stderr));
+        command.args(["-f", "-"]);
+        feed(command, rules);
     }
 }
 
@@ -118,6 +134,15 @@ fn remove(name: &str) {
         let _ = run("kill", &["-KILL", pid]);
     }
     let _ = run("ip", &["netns", "delete", name]);
+}
+
+/// Runs `command` with `text` to read.
+fn feed(mut command: Command, text: &str) {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    child.stdin.take().expect("a pipe").write_all(text.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{command:?}: {}\n{text}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn must(program: &str, args: &[&str]) {

@@ -1,14 +1,11 @@
 //! The `gimlet` command between real hosts: a public node, a peer who waits, a peer who sends a file.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use gimlet_conformance::lab::{Host, Lab, Nat, Process};
-use gimlet_conformance::tidy::root;
+use gimlet_conformance::program;
 use gimlet_machine::Rng;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -20,32 +17,6 @@ use crate::{SOON, lab};
 const TRANSFER: Duration = Duration::from_secs(60);
 /// What is sent: enough to fill windows many times over, little enough for a slow build.
 const FILE_BYTES: usize = 4 << 20;
-
-/// The command: `GIMLET_BIN`, or built here.
-fn program() -> &'static PathBuf {
-    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        if let Some(path) = std::env::var_os("GIMLET_BIN") {
-            let path = root().join(path);
-            assert!(path.is_file(), "GIMLET_BIN: there is no {}", path.display());
-            return path;
-        }
-        let target =
-            PathBuf::from(env!("CARGO_TARGET_TMPDIR")).parent().expect("a target folder").to_path_buf();
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(root()).args([
-            "build",
-            "--package",
-            "gimlet-cli",
-            "--bin",
-            "gimlet",
-            "--target-dir",
-        ]);
-        let output = cargo.arg(&target).output().expect("cargo runs");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        target.join("debug").join("gimlet")
-    })
-}
 
 /// A lab with a public node and a waiting peer, and where they keep their things.
 struct Scene {
@@ -89,7 +60,7 @@ impl Scene {
 
 /// Starts the command on `host` with an identity of its own.
 fn start(host: &Host, folder: &TempDir, name: &str, args: &[&str]) -> Process {
-    let mut command = host.command(program());
+    let mut command = host.command(program::gimlet());
     command.args(args).arg("--json").arg("--identity").arg(folder.path().join(name));
     Process::start(name, command)
 }
