@@ -120,9 +120,21 @@ fn what_is_no_line_is_answered_and_the_next_is_heard() {
 }
 
 #[test]
-fn what_this_build_lacks_is_a_usage_error() {
-    let turn = ["--turn", "192.0.2.1:3478", "--turn-user", "u", "--turn-pass", "p"];
-    for args in [&turn[..], &["--relay-only"], &["--punch"], &["--lite", "--controlling"]] {
+fn what_does_not_go_together_is_a_usage_error() {
+    let nameless = ["--turn", "192.0.2.1:3478", "--turn-pass", "p"];
+    let lite = ["--lite", "--turn", "192.0.2.1:3478", "--turn-user", "u", "--turn-pass", "p", "--relay-only"];
+    for args in [&nameless[..], &["--relay-only"], &["--lite", "--controlling"], &lite] {
         assert_eq!(Agent::start(args).ended().code(), Some(2), "{args:?}");
     }
+}
+
+#[test]
+fn a_relay_that_does_not_answer_holds_up_the_end_for_some_seconds_only() {
+    let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = silent.local_addr().unwrap().to_string();
+    let mut agent = Agent::start(&["--turn", &server, "--turn-user", "u", "--turn-pass", "p"]);
+    let told = agent.introduction();
+    assert!(told.contains(&format!("error {server}: no answer")), "{told}");
+    agent.write("quit\n");
+    assert!(agent.ended().success());
 }
