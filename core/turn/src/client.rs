@@ -215,9 +215,11 @@ impl Client {
     }
 
     /// Lets datagrams from `peer` through no longer than the server remembers: at most five minutes,
-    /// during which they are dropped here.
-    pub fn forbid(&mut self, _now: Instant, peer: IpAddr) {
-        self.peers.forbid(peer);
+    /// during which they are dropped here. Its channels are let go too: renewing one would renew the
+    /// permission (RFC 8656 §12.2).
+    pub fn forbid(&mut self, now: Instant, peer: IpAddr) {
+        self.peers.forbid(now, peer);
+        self.arm_peers(now);
     }
 
     /// Wants a channel to `peer`, so that a datagram costs four bytes in place of about forty, and

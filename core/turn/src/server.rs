@@ -324,7 +324,7 @@ impl Server {
                 Verdict::Consumed
             }
             Class::Indication if message.method() == Method::SEND => {
-                match self.on_send(now, path, bytes, &message) {
+                match self.on_send(path, bytes, &message) {
                     Some((id, peer, range)) => self.relay(now, id, peer, (range, ecn), bytes),
                     None => Verdict::Consumed,
                 }

@@ -147,7 +147,7 @@ impl Client {
             }
             Ask::Permissions(peers) => {
                 for peer in peers {
-                    self.peers.forbid(peer);
+                    self.peers.refused(peer);
                     self.tell(ClientEvent::PermissionRefused { peer, code });
                 }
                 self.arm_peers(now);

@@ -119,8 +119,18 @@ impl Peers {
         fits
     }
 
-    pub(crate) fn forbid(&mut self, peer: IpAddr) {
+    /// The server does not let `peer` through.
+    pub(crate) fn refused(&mut self, peer: IpAddr) {
         self.permissions.retain(|permission| permission.peer != peer);
+    }
+
+    pub(crate) fn forbid(&mut self, now: Instant, peer: IpAddr) {
+        self.refused(peer);
+        let its = self.channels.iter().filter(|channel| channel.peer.ip() == peer);
+        let numbers: Vec<u16> = its.map(|channel| channel.number).collect();
+        for number in numbers {
+            self.release(now, number);
+        }
     }
 
     /// Wants a number for `peer`: the one it has or had, or a fresh one. `None`: too many.

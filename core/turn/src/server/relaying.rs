@@ -50,7 +50,6 @@ impl Server {
     /// RFC 8656 §11.2. `None`: dropped.
     pub(super) fn on_send(
         &mut self,
-        now: Instant,
         path: FourTuple,
         bytes: &[u8],
         message: &Message<'_>,
@@ -65,10 +64,6 @@ impl Server {
             self.counters.incomplete += 1;
             return None;
         };
-        if !self.allocations.get(id).is_some_and(|it| it.is_permitted(now, peer.ip())) {
-            self.counters.unpermitted += 1;
-            return None;
-        }
         let start = crate::place::offset(bytes, data);
         Some((id, peer, start..start + data.len()))
     }
@@ -83,6 +78,11 @@ impl Server {
         (range, ecn): (Range<usize>, Ecn),
         bytes: &[u8],
     ) -> Verdict<FourTuple> {
+        // A channel lasts longer than the permission that was made with it (RFC 8656 §12): both are needed.
+        if !self.allocations.get(id).is_some_and(|it| it.is_permitted(now, peer.ip())) {
+            self.counters.unpermitted += 1;
+            return Verdict::Consumed;
+        }
         let neighbour = self.publics.get(&peer).copied();
         let admitted = neighbour.is_some() || self.config.peers.admits(peer);
         let leg = |it: &Allocation| match it.leg(AddressFamily::of(peer)) {

@@ -210,3 +210,15 @@ fn what_a_router_said_is_told_as_a_hint() {
     play.hears(path(), &bytes);
     play.tells(|event| *event == ClientEvent::PeerUnreachable { peer: peer(9), icmp }).quiet();
 }
+
+#[test]
+fn a_forbidden_peer_loses_its_channel_and_nothing_renews_what_it_had() {
+    let mut play = bound(quiet());
+    run(&mut play, |client, now| client.forbid(now, peer(9).ip()));
+    let now = secs(0);
+    let client = play.machine().inner();
+    assert!(!client.is_permitted(now, peer(9).ip()) && client.channel(now, peer(9)).is_none());
+    play.ignores(path(), &channel_data(0x4000, b"still there?")).quiet();
+    // Neither the permission nor the channel, which would permit it again.
+    play.at(secs(539)).quiet();
+}

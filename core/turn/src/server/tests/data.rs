@@ -54,7 +54,7 @@ fn a_send_indication_passes_in_place_while_the_permission_lasts() {
 }
 
 #[test]
-fn channel_data_passes_in_place_while_the_channel_lasts() {
+fn channel_data_passes_in_place_while_the_channel_and_its_permission_last() {
     let (mut server, mut guest) = bare();
     let request = guest.request(Method::CHANNEL_BIND, |writer| {
         writer.channel_number(0x4001).xor_peer_address(peer(9)).lifetime(Duration::ZERO)
@@ -63,12 +63,18 @@ fn channel_data_passes_in_place_while_the_channel_lasts() {
     let expected = Some((from_peer(9), b"hello".to_vec()));
     assert_eq!(passed(&mut server, Instant::ZERO, channel_data(0x4001, b"hello")), expected);
     assert_eq!(passed(&mut server, Instant::ZERO, channel_data(0x4001, b"")), Some((from_peer(9), vec![])));
+    // A permission ends after five minutes, a channel after ten.
+    assert_eq!(passed(&mut server, secs(299), channel_data(0x4001, b"hello")), expected);
+    assert_eq!(passed(&mut server, secs(300), channel_data(0x4001, b"hello")), None);
+    assert_eq!(server.counters().unpermitted, 1);
+    let request = guest.request(Method::CREATE_PERMISSION, |writer| writer.xor_peer_address(peer(0)));
+    tell(&mut server, secs(301), request);
     let mut padded = channel_data(0x4001, b"hello");
     padded.extend([0; 3]);
     assert_eq!(passed(&mut server, secs(599), padded), expected);
     assert_eq!(passed(&mut server, secs(600), channel_data(0x4001, b"hello")), None);
-    assert_eq!(passed(&mut server, Instant::ZERO, channel_data(0x4002, b"hello")), None);
-    assert_eq!(passed(&mut server, Instant::ZERO, channel_data(0x4001, b"hello")[..8].to_vec()), None);
+    assert_eq!(passed(&mut server, secs(600), channel_data(0x4002, b"hello")), None);
+    assert_eq!(passed(&mut server, secs(600), channel_data(0x4001, b"hello")[..8].to_vec()), None);
     assert_eq!(server.counters().unknown_channel, 3);
 }
 
