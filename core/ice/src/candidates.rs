@@ -67,7 +67,7 @@ pub(crate) struct Candidates {
 
 /// Makes room for a few more: candidates are few and large, and doubling would waste most of it.
 fn grow<T>(arena: &mut Arena<T>) {
-    const STEP: usize = 4;
+    const STEP: usize = 2;
     if arena.len() >= arena.capacity() {
         arena.reserve_exact(STEP);
     }

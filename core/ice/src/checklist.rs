@@ -339,7 +339,7 @@ impl Checklist {
 
 /// The order within a lane.
 fn rank(pair: &Pair) -> (u64, u64) {
-    (pair.likelihood, pair.priority)
+    (pair.likelihood(), pair.priority)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub(crate) struct Check {
     /// When it first left.
     pub(crate) sent_at: Instant,
     /// The epoch of the role it claims.
-    pub(crate) epoch: u32,
+    pub(crate) epoch: u16,
     /// Whether it carries USE-CANDIDATE, and with which number.
     pub(crate) nominates: Option<Nominated>,
     retransmission: Retransmission,
@@ -106,7 +106,7 @@ impl Checks {
         &mut self,
         now: Instant,
         pair: Id<Pair>,
-        epoch: u32,
+        epoch: u16,
         nominates: Option<Nominated>,
         rto: Duration,
     ) -> Check {
@@ -118,7 +118,7 @@ impl Checks {
 
     /// Begins a request that is sent once and listened to for as long as it may tell something: one for
     /// consent. Its silence decides nothing by itself.
-    pub(crate) fn start_once(&mut self, now: Instant, pair: Id<Pair>, epoch: u32) -> Check {
+    pub(crate) fn start_once(&mut self, now: Instant, pair: Id<Pair>, epoch: u16) -> Check {
         let retransmission = Retransmission::new(now, CONSENT_TIMEOUT, 1, 1);
         let id = TransactionId::random(&mut self.rng);
         self.send(Check { id, pair, sent_at: now, epoch, nominates: None, retransmission, cancelled: true })

@@ -19,8 +19,6 @@ pub(crate) struct Pair {
     pub(crate) remote: Id<Remote>,
     /// RFC 8445 §6.1.2.3: decides nomination.
     pub(crate) priority: u64,
-    /// Decides, lane by lane, the order of checks.
-    pub(crate) likelihood: u64,
     /// Which session of the agent it belongs to: grows with every restart (RFC 8445 §9).
     pub(crate) generation: u16,
     /// The foundations of both candidates as numbers: equal for pairs that likely share their fate.
@@ -146,7 +144,6 @@ impl Pair {
             local: ends.local.0,
             remote: ends.remote.0,
             priority: 0,
-            likelihood: 0,
             generation,
             foundation: 0,
             seen: Seen { checked: Instant::ZERO, answered: Instant::ZERO, heard: Instant::ZERO },
@@ -166,9 +163,13 @@ impl Pair {
         self.local = ends.local.0;
         self.remote = ends.remote.0;
         self.priority = ends.priority(role);
-        self.likelihood = likelihood(local.priority, remote.priority);
         self.foundation = u32::from(ends.local.1.foundation) << 16 | u32::from(ends.remote.1.foundation);
         self.lane = Lane::of(local.kind, remote.kind);
+    }
+
+    /// Decides, lane by lane, the order of checks.
+    pub(crate) const fn likelihood(&self) -> u64 {
+        likelihood(self.priority)
     }
 
     pub(crate) const fn state(&self) -> PairState {

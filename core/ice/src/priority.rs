@@ -6,7 +6,8 @@ use crate::CandidateKind;
 const TYPE_SHIFT: u32 = 24;
 
 /// The priority of a candidate (RFC 8445 §5.1.2.1): the type first, then the local preference, then
-/// the component.
+/// the component. Never 0, which the formula gives to the last component of the worst relay and which is no
+/// priority (§5.1.2: 1 to 2³¹ − 1).
 ///
 /// ```
 /// # use gimlet_ice::{CandidateKind, candidate_priority};
@@ -14,7 +15,10 @@ const TYPE_SHIFT: u32 = 24;
 /// ```
 pub const fn candidate_priority(kind: CandidateKind, local_preference: u16, component: u16) -> u32 {
     let component = if component > 256 { 256 } else { component as u32 };
-    ((kind.type_preference() as u32) << TYPE_SHIFT) + ((local_preference as u32) << 8) + (256 - component)
+    let priority = ((kind.type_preference() as u32) << TYPE_SHIFT)
+        + ((local_preference as u32) << 8)
+        + (256 - component);
+    if priority == 0 { 1 } else { priority }
 }
 
 /// The priority of a pair (RFC 8445 §6.1.2.3) from the priorities of the controlling agent's and
@@ -47,9 +51,13 @@ const fn without_type(priority: u32) -> u32 {
 /// It is the same number on both sides even after a reflexive candidate was replaced by its base,
 /// which makes [`pair_priority`] differ between the two. So both agents check, and when the list is
 /// full keep, the same pairs: a NAT that needs packets from both sides sees both.
-pub(crate) const fn likelihood(local: u32, peer: u32) -> u64 {
-    let (local, peer) = (without_type(local) as u64, without_type(peer) as u64);
-    if local < peer { local << 32 | peer } else { peer << 32 | local }
+///
+/// It follows from the pair's priority, out of which it takes the two that this was made of: legal ones, at
+/// least, and the illegal ones of a peer harm its own pairs only.
+pub(crate) const fn likelihood(pair_priority: u64) -> u64 {
+    let (lower, higher) = ((pair_priority >> 32) as u32, pair_priority as u32 >> 1);
+    let (one, other) = (without_type(lower) as u64, without_type(higher) as u64);
+    if one < other { one << 32 | other } else { other << 32 | one }
 }
 
 #[cfg(test)]
@@ -62,7 +70,8 @@ mod tests {
         assert_eq!(candidate_priority(CandidateKind::PeerReflexive, 1, 2), (110 << 24) + (1 << 8) + 254);
         assert_eq!(candidate_priority(CandidateKind::ServerReflexive, 0, 256), 100 << 24);
         assert_eq!(candidate_priority(CandidateKind::Relayed, 0, 1), 255);
-        assert_eq!(candidate_priority(CandidateKind::Relayed, 0, 257), 0, "no underflow beyond the range");
+        assert_eq!(candidate_priority(CandidateKind::Relayed, 0, 256), 1, "0 is no priority");
+        assert_eq!(candidate_priority(CandidateKind::Relayed, 0, 257), 1, "no underflow beyond the range");
     }
 
     #[test]
@@ -85,7 +94,9 @@ mod tests {
         let host = |preference| candidate_priority(CandidateKind::Host, preference, 1);
         let reflexive = |preference| candidate_priority(CandidateKind::ServerReflexive, preference, 1);
         // Our base towards their reflexive candidate, and the same pair as the peer sees it.
-        assert_eq!(likelihood(host(9), reflexive(4)), likelihood(host(4), reflexive(9)));
-        assert!(likelihood(host(9), reflexive(9)) > likelihood(host(9), reflexive(8)));
+        let of = |one, other| likelihood(pair_priority(one, other));
+        assert_eq!(of(host(9), reflexive(4)), of(host(4), reflexive(9)));
+        assert_eq!(of(host(9), reflexive(4)), of(reflexive(4), host(9)));
+        assert!(of(host(9), reflexive(9)) > of(host(9), reflexive(8)));
     }
 }

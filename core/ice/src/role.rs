@@ -58,14 +58,15 @@ pub(crate) struct Tiebreak {
     role: Role,
     tiebreaker: u64,
     /// Counts the changes: tells checks of earlier roles from those of this one.
-    epoch: u32,
-    rng: Rng,
+    epoch: u16,
+    /// What further tiebreakers come from: a seed, a tenth the size of a generator.
+    seed: [u8; 32],
 }
 
 impl Tiebreak {
     pub(crate) fn new(role: Role, tiebreaker: Option<u64>, mut rng: Rng) -> Self {
         let drawn = rng.u64();
-        Self { role, tiebreaker: tiebreaker.unwrap_or(drawn), epoch: 0, rng }
+        Self { role, tiebreaker: tiebreaker.unwrap_or(drawn), epoch: 0, seed: rng.bytes() }
     }
 
     pub(crate) const fn role(&self) -> Role {
@@ -76,7 +77,7 @@ impl Tiebreak {
         self.tiebreaker
     }
 
-    pub(crate) const fn epoch(&self) -> u32 {
+    pub(crate) const fn epoch(&self) -> u16 {
         self.epoch
     }
 
@@ -113,7 +114,7 @@ impl Tiebreak {
     /// agents with equal ones would change places for ever.
     pub(crate) fn yield_to_conflict(&mut self) {
         self.switch();
-        self.tiebreaker = self.rng.u64();
+        self.tiebreaker = Rng::from_seed(self.seed).fork_nth("tiebreaker", self.epoch.into()).u64();
     }
 }
 

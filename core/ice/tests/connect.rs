@@ -166,3 +166,29 @@ fn case_68_nineteen_dead_pairs_ahead_cost_a_pacing_step_each() {
         assert!(desk.now.as_millis() <= goal, "{} ms at Ta {ta} ms", desk.now.as_millis());
     }
 }
+
+#[test]
+fn case_68_with_dead_pairs_ahead_each_side_may_send_after_its_round_trip_and_a_pacing_step_for_each() {
+    for (dead, signalling_ms) in [0, 4, 9, 19].into_iter().flat_map(|dead| [(dead, 0), (dead, 100)]) {
+        let mut lab = Lab::new(agents(1), Net { delay_ms: 50, signalling_ms, ..Net::open(1) });
+        for side in 0..2 {
+            let alive = desk::addr(&format!("10.{side}.0.1:5000"));
+            lab.add_local(side, Candidate::host(alive).with_local_preference(1));
+            for nth in 0..dead {
+                let address = desk::addr(&format!("198.51.100.{nth}:2000"));
+                let candidate = Candidate::host(address).with_local_preference(1_000 - nth);
+                let now = lab.now;
+                lab.agents[side].command(now, |agent| agent.add_remote_candidate(now, candidate)).unwrap();
+            }
+        }
+        lab.exchange();
+        lab.run_until_completed(Instant::from_millis(60_000));
+        lab.assert_paced(TA_MIN);
+        let valid = lab.first(|event| matches!(event, Event::PathValid { .. })).map(Option::unwrap);
+        // The controlled side has its peer's credentials at 0 and does not wait for its own to arrive
+        // (RFC 8445 §7.3); the controlling one has to.
+        let patience = 100 + u64::from(dead) * 5;
+        assert!(valid[1] <= patience, "{dead} dead pairs: {valid:?}");
+        assert!(valid[0] <= signalling_ms + patience, "{dead} dead pairs: {valid:?}");
+    }
+}

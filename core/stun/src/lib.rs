@@ -130,5 +130,7 @@ pub use message::{ATTRIBUTES_MAX, ChangeRequest, Icmp, Message};
 pub use server::{
     CREDENTIALS_MAX, Faces, REPLIES_MAX, REPLY_GROWTH_MAX, Server, ServerConfig, ServerCounters, UNKNOWN_MAX,
 };
-pub use state::{Due, RC_DEFAULT, RC_MAX, RM_DEFAULT, RTO_DEFAULT, RTO_MIN, Retransmission, TI_DEFAULT};
+pub use state::{
+    Due, RC_DEFAULT, RC_MAX, RM_DEFAULT, RM_MAX, RTO_DEFAULT, RTO_MAX, RTO_MIN, Retransmission, TI_DEFAULT,
+};
 pub use writer::{MessageWriter, Sealed, TEXT_MAX};

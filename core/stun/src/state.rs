@@ -26,6 +26,12 @@ pub const TI_DEFAULT: Duration = Duration::from_millis(39_500);
 /// be due again at the moment it was sent.
 pub const RTO_MIN: Duration = Duration::from_millis(1);
 
+/// The longest wait that [`Retransmission`] accepts, and the most of them after the last send; longer and
+/// more become these. More than an hour, and more than ten days.
+pub const RTO_MAX: Duration = Duration::from_micros(u32::MAX as u64);
+/// See [`RTO_MAX`].
+pub const RM_MAX: u32 = u8::MAX as u32;
+
 /// The most sends that [`Retransmission`] accepts; more become this. The wait before the last one is
 /// then 2³¹ RTOs, which is for ever.
 pub const RC_MAX: u32 = 32;
@@ -53,9 +59,9 @@ pub const RC_MAX: u32 = 32;
 pub struct Retransmission {
     /// When the phase ends.
     at: Instant,
-    /// Nanoseconds: there may be hundreds of these, and each keeps to 24 bytes.
-    rto: u64,
-    rm: u32,
+    /// Microseconds: there may be hundreds of these, and each keeps to 16 bytes.
+    rto: u32,
+    rm: u8,
     rc: u8,
     sent: u8,
     phase: Phase,
@@ -88,7 +94,7 @@ impl Retransmission {
     /// apart, then twice that, and so on; given up `rm · rto` after the last send.
     pub const fn new(now: Instant, rto: Duration, rc: u32, rm: u32) -> Self {
         let rto = if rto.as_nanos() < RTO_MIN.as_nanos() { RTO_MIN } else { rto };
-        let rto = if rto.as_nanos() > u64::MAX as u128 { u64::MAX } else { rto.as_nanos() as u64 };
+        let rto = if rto.as_nanos() > RTO_MAX.as_nanos() { RTO_MAX } else { rto };
         let rc = if rc == 0 {
             1
         } else if rc > RC_MAX {
@@ -96,8 +102,14 @@ impl Retransmission {
         } else {
             rc as u8
         };
-        let rm = if rm == 0 { 1 } else { rm };
-        Self { at: now, rto, rm, rc, sent: 0, phase: Phase::Sending }
+        let rm = if rm == 0 {
+            1
+        } else if rm > RM_MAX {
+            RM_MAX as u8
+        } else {
+            rm as u8
+        };
+        Self { at: now, rto: rto.as_micros() as u32, rm, rc, sent: 0, phase: Phase::Sending }
     }
 
     /// A request over a reliable transport: sent once, given up after [`TI_DEFAULT`]
@@ -154,7 +166,7 @@ impl Retransmission {
     /// How long to wait after send number `sent`, counted from 1.
     fn wait_after(&self, sent: u8) -> Duration {
         let rtos = if sent < self.rc { 1 << (sent - 1) } else { u64::from(self.rm) };
-        Duration::from_nanos(self.rto.saturating_mul(rtos))
+        Duration::from_micros(u64::from(self.rto) * rtos)
     }
 }
 
@@ -215,7 +227,7 @@ mod tests {
 
     #[test]
     fn it_is_small_because_an_agent_holds_hundreds() {
-        assert_eq!(size_of::<Retransmission>(), 24);
+        assert_eq!(size_of::<Retransmission>(), 16);
     }
 
     /// The transition table: a new edge shows up here in review.

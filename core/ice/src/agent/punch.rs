@@ -279,7 +279,7 @@ impl Agent {
     fn wake(&mut self) {
         self.form_missing_pairs();
         let reflexive = self.checklist.iter().filter(|(_, pair)| pair.lane() == Lane::Reflexive);
-        let mut ids: Vec<_> = reflexive.map(|(id, pair)| (pair.likelihood, pair.priority, id)).collect();
+        let mut ids: Vec<_> = reflexive.map(|(id, pair)| (pair.likelihood(), pair.priority, id)).collect();
         ids.sort_unstable();
         for (.., id) in ids.into_iter().rev() {
             if self.checklist.step(id, PairStep::Trigger) {
