@@ -26,6 +26,7 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod candidate_line;
 mod envelope;
 mod frame;
 mod ice_agent;
@@ -34,7 +35,9 @@ mod stun_message;
 mod tape;
 mod target;
 mod ticket;
+mod turn;
 
+pub use candidate_line::candidate_line;
 pub use envelope::envelope;
 pub use frame::frame;
 pub use ice_agent::ice_agent;
@@ -42,3 +45,4 @@ pub use node_datagram::node_datagram;
 pub use stun_message::stun_message;
 pub use target::{INPUT_MAX, Seed, TARGETS, Target};
 pub use ticket::ticket;
+pub use turn::{turn_client, turn_server};

@@ -1,6 +1,9 @@
 //! The table of targets.
 
-use crate::{envelope, frame, ice_agent, node_datagram, stun_message, ticket};
+use crate::{
+    candidate_line, envelope, frame, ice_agent, node_datagram, stun_message, ticket, turn, turn_client,
+    turn_server,
+};
 
 /// Longer inputs are cut off: what matters happens in less, and a fuzzer that grows inputs gets slow.
 pub const INPUT_MAX: usize = 16 * 1024;
@@ -47,6 +50,27 @@ pub const TARGETS: &[Target] = &[
         planted: ice_agent::planted,
         neighbours: 50,
         seeds: ice_agent::seeds,
+    },
+    Target {
+        name: "candidate_line",
+        body: candidate_line,
+        planted: candidate_line::planted,
+        neighbours: 200,
+        seeds: candidate_line::seeds,
+    },
+    Target {
+        name: "turn_client",
+        body: turn_client,
+        planted: turn::planted_client,
+        neighbours: 40,
+        seeds: turn::client_seeds,
+    },
+    Target {
+        name: "turn_server",
+        body: turn_server,
+        planted: turn::planted_server,
+        neighbours: 40,
+        seeds: turn::server_seeds,
     },
     Target {
         name: "node_datagram",
