@@ -119,7 +119,7 @@ pub use nat::{
     Refusal, Side, TablePolicy,
 };
 pub use net::NatId;
-pub use oracle::{Edge, direct_path_possible};
+pub use oracle::{Edge, PortSpan, direct_path_possible, punch_possible};
 pub use packet::Protocol;
 pub use sockets::OPENED_MAX;
 pub use trace::{Counts, DropReason, Observer, PacketRecord, Step, TraceHash};

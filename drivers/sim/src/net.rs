@@ -11,7 +11,6 @@ use gimlet_machine::Rng;
 
 use crate::link::{Link, LinkConfig};
 use crate::nat::{Egress, Nat, NatConfig};
-use crate::oracle::{Edge, direct_path_possible};
 use crate::packed::{Packed, PackedMap};
 
 /// Names a NAT of a [`crate::World`].
@@ -174,9 +173,14 @@ impl Net {
         }
     }
 
-    /// Whether hosts in these realms can find a direct path: [`direct_path_possible`], plus what it
-    /// does not know, namely who shares a network.
-    pub(crate) fn direct_path_possible(&self, a: u32, b: u32) -> bool {
+    /// Whether hosts in these realms can find a path, if `judge` says so about the NATs in front of each, the
+    /// innermost first; plus what it does not know: who shares a network, and what firewalls let out.
+    pub(crate) fn path_possible(
+        &self,
+        a: u32,
+        b: u32,
+        judge: fn(&[&NatConfig], &[&NatConfig]) -> bool,
+    ) -> bool {
         let (ways_a, ways_b) = (self.way_out(a), self.way_out(b));
         // Nobody knows a peer's port beforehand: a firewall that minds ports lets none out.
         let lets_out = |realm: &u32| *self.gateway(*realm).nat.egress() == Egress::Any;
@@ -196,12 +200,13 @@ impl Net {
         if shared && !self.gateway(outermost(&ways_a)).nat.config().hairpin {
             return false;
         }
-        let edge = |way: &[u32]| {
-            Edge::of(
-                way.iter().filter(|realm| **realm != INTERNET).map(|realm| self.gateway(*realm).nat.config()),
-            )
+        let chain = |way: &[u32]| -> Vec<&NatConfig> {
+            way.iter()
+                .filter(|realm| **realm != INTERNET)
+                .map(|realm| self.gateway(*realm).nat.config())
+                .collect()
         };
-        direct_path_possible(edge(&ways_a), edge(&ways_b))
+        judge(&chain(&ways_a), &chain(&ways_b))
     }
 
     /// The realms from `realm` to the internet, both included.

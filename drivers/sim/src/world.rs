@@ -18,6 +18,7 @@ use crate::host::{Alarm, Host, HostConfig, HostId, Seat};
 use crate::link::{Link, LinkConfig};
 use crate::nat::{Nat, NatConfig};
 use crate::net::{NatId, Net};
+use crate::oracle::{Edge, direct_path_possible, punch_possible};
 use crate::packet::Flight;
 use crate::sockets::Sockets;
 use crate::trace::{Counts, Observer, Trace, TraceHash};
@@ -216,11 +217,22 @@ impl<M: Machine<Path = FourTuple>> World<M> {
     /// Whether `a` and `b` can find a direct path, by reasoning about the NATs between them alone
     /// ([`crate::direct_path_possible`]).
     pub fn direct_path_possible(&self, a: HostId, b: HostId) -> bool {
+        self.path_possible(a, b, |a, b| {
+            direct_path_possible(Edge::of(a.iter().copied()), Edge::of(b.iter().copied()))
+        })
+    }
+
+    /// Whether they can if ports are guessed as well ([`crate::punch_possible`]).
+    pub fn punch_possible(&self, a: HostId, b: HostId) -> bool {
+        self.path_possible(a, b, punch_possible)
+    }
+
+    fn path_possible(&self, a: HostId, b: HostId, judge: fn(&[&NatConfig], &[&NatConfig]) -> bool) -> bool {
         let (a, b) = (&self.hosts[a.index()], &self.hosts[b.index()]);
         [false, true].into_iter().enumerate().any(|(family, is_ipv6)| {
             let speaks =
                 |host: &Host<M>| host.sockets.given().iter().any(|socket| socket.is_ipv6() == is_ipv6);
-            speaks(a) && speaks(b) && self.net.direct_path_possible(a.realms[family], b.realms[family])
+            speaks(a) && speaks(b) && self.net.path_possible(a.realms[family], b.realms[family], judge)
         })
     }
 

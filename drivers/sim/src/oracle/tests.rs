@@ -105,6 +105,45 @@ fn an_open_host_meets_everybody_and_two_symmetric_ones_do_not_meet() {
 }
 
 #[test]
+fn a_port_is_as_unknown_as_the_outermost_nat_that_minds_makes_it() {
+    let easy = NatConfig::new([203, 0, 113, 1], Mapping::EndpointIndependent, Filtering::EndpointIndependent);
+    let hard = |ports| {
+        let mapping = Mapping::AddressAndPortDependent;
+        NatConfig { ports, ..NatConfig::new([203, 0, 113, 2], mapping, Filtering::AddressAndPortDependent) }
+    };
+    let [near, block, full] = [
+        PortAllocation::Sequential { step: 2 },
+        PortAllocation::Block { first: 1_024, size: 512 },
+        PortAllocation::Random,
+    ]
+    .map(hard);
+    let shuffling = NatConfig { ports: PortAllocation::Random, ..easy.clone() };
+    assert_eq!(PortSpan::of([]), PortSpan::One);
+    assert_eq!(PortSpan::of([&easy, &shuffling]), PortSpan::One);
+    assert_eq!(PortSpan::of([&near, &easy]), PortSpan::Near);
+    assert_eq!(PortSpan::of([&near, &shuffling]), PortSpan::Full);
+    assert_eq!(
+        PortSpan::of([&full, &easy]),
+        PortSpan::Full,
+        "an outer NAT that preserves ports shows the inner one's"
+    );
+    assert_eq!(PortSpan::of([&easy, &block]), PortSpan::Block(512));
+    assert_eq!(PortSpan::of([&hard(PortAllocation::Preserving)]), PortSpan::Near);
+}
+
+#[test]
+fn punching_adds_the_pairs_with_one_side_to_guess() {
+    let strict = |mapping| NatConfig::new([203, 0, 113, 1], mapping, Filtering::AddressAndPortDependent);
+    let (easy, hard) = (strict(Mapping::EndpointIndependent), strict(Mapping::AddressAndPortDependent));
+    let huge = PortAllocation::Block { first: 1_024, size: 8_192 };
+    let huge = NatConfig { ports: huge, ..hard.clone() };
+    assert!(!direct_path_possible(Edge::of([&easy]), Edge::of([&hard])));
+    assert!(punch_possible(&[&easy], &[&hard]) && punch_possible(&[&hard], &[&easy]));
+    assert!(punch_possible(&[&easy], &[&easy]) && punch_possible(&[], &[&hard]));
+    assert!(!punch_possible(&[&hard], &[&hard]) && !punch_possible(&[&easy], &[&huge]));
+}
+
+#[test]
 fn a_chain_is_as_hard_as_its_hardest_parts() {
     let home =
         NatConfig::new([203, 0, 113, 1], Mapping::EndpointIndependent, Filtering::AddressAndPortDependent);
