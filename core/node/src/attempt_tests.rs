@@ -282,9 +282,9 @@ fn a_peer_that_never_says_hello_is_not_tried_for_ever() {
         let old = entry.link.take().unwrap();
         let link = crate::peer::Link::new(now, old.connection, true, node.hello.clone(), 1);
         node.peers.get_mut(&to).unwrap().link = Some(link);
-        node.timers.set(crate::timer::Timer::Hello(to), now + Duration::from_secs(10));
+        node.timers.set(crate::timer::Timer::Hello(to), now + gimlet_handshake::HELLO_WAIT);
     });
-    pair.run(11_000);
+    pair.run(26_000);
     assert!(matches!(pair.peer.inner().is_connected(to), Err(Error::Connect(ConnectError::Hello(_)))));
 }
 

@@ -151,7 +151,12 @@ impl Node {
         let ended = !self.is_gathering();
         let Some(ice) = self.children.ice.get(id) else { return };
         let state = self.peers.get(&ice.peer).and_then(|entry| entry.attempt.as_ref()).map(Attempt::state);
-        let listening = matches!(state, Some(AttemptState::AwaitAnswer | AttemptState::AwaitPath));
+        // Until the connection stands: what the peer hears from a relay that it was not told of looks as if we had
+        // moved.
+        let listening = match state {
+            Some(AttemptState::AwaitAnswer | AttemptState::AwaitPath | AttemptState::AwaitConnection) => true,
+            Some(AttemptState::AwaitIntroducer) | None => false,
+        };
         if listening && (!lines.is_empty() || (ended && !ice.told_end)) {
             if let Some((description, _)) = self.seal_description(now, id, Kind::Trickle, lines) {
                 self.send_description(now, id, description);
