@@ -128,6 +128,20 @@ pub trait Observer {
     fn fault(&mut self, _at: Instant, _fault: &Fault) {}
 }
 
+impl<O: Observer + ?Sized> Observer for Box<O> {
+    fn packet(&mut self, record: &PacketRecord<'_>) {
+        (**self).packet(record);
+    }
+
+    fn nat(&mut self, at: Instant, nat: NatId, event: &NatEvent) {
+        (**self).nat(at, nat, event);
+    }
+
+    fn fault(&mut self, at: Instant, fault: &Fault) {
+        (**self).fault(at, fault);
+    }
+}
+
 /// The hash of everything that happened: equal seeds and equal builds give equal hashes. Written as
 /// 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
