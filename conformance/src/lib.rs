@@ -8,6 +8,7 @@
 //! * `vectors`: does every room carry the test vectors that its RFC gives it?
 //! * `scenarios`: do the things that users do work in a simulated network, whatever goes wrong in it?
 //! * `scenarios_random`: does a model that keeps the books find anything lost, misplaced or left behind?
+//! * `matrix`: does every pair of NATs from the dice come off as an oracle says, or better? (`--bin matrix` for all of it)
 //! * `parity`: does one scenario give the same events on every driver?
 //! * `lab`: do two hosts behind the NATs of a real kernel meet, whatever NATs they are? (`cargo lab`, as root)
 //! * `table`: does every one of 68 cases have a test, and do we pass those that are judged beside the peers? (`cargo table`)
@@ -15,8 +16,9 @@
 //!
 //! The library holds what those tests share: [`tidy`], the rules as functions from sources to
 //! complaints; [`laws`], generated lives of any machine; [`lab`], hosts and NATs as network namespaces;
-//! [`lab_matrix`], every kind of NAT in it against every other; and [`table`], 68 requirements and a judge
-//! for each. Every harness here has a *canary*, a planted fault that it has to find: a test that cannot
+//! [`lab_matrix`], every kind of NAT in it against every other; [`matrix`], simulated worlds from the dice and
+//! what has to come of them; [`inhabitant`], nodes and relays in one world; and [`table`], 68 requirements and
+//! a judge for each. Every harness here has a *canary*, a planted fault that it has to find: a test that cannot
 //! fail says nothing.
 //!
 //! # What it deliberately does not do
@@ -30,9 +32,11 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+pub mod inhabitant;
 pub mod lab;
 pub mod lab_matrix;
 pub mod laws;
+pub mod matrix;
 pub mod meeting;
 pub mod program;
 pub mod table;

@@ -4,16 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use gimlet_conformance::inhabitant::{Inhabitant, Relay};
 use gimlet_conformance::meeting::EPOCH;
 use gimlet_machine::{Direction, Instant, PeerId, Session};
 use gimlet_node::{Config, Error, Event, Identity, Node, Stream, TurnServer};
 use gimlet_sim::{Happening, HostConfig, HostId, LinkConfig, NatConfig, NatKind, World, seeded_provider};
 use gimlet_turn::Server;
-
-#[path = "support/inhabitant.rs"]
-mod inhabitant;
-
-use inhabitant::{Inhabitant, Relay};
 
 const WITHIN: Duration = Duration::from_secs(20);
 /// Of a line, in each direction. A packet crosses two lines.

@@ -2,8 +2,6 @@
 //! connection stands, and data is on another path within the time that is promised. A failure names its seed;
 //! `SEED=n` replays it alone.
 
-#[path = "../support/inhabitant.rs"]
-mod inhabitant;
 mod stage;
 
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use gimlet_conformance::inhabitant::{Inhabitant, Relay};
 use gimlet_conformance::meeting::EPOCH;
 use gimlet_machine::{Direction, Instant, Path, PeerId, Session};
 use gimlet_node::{Config, Event, Identity, Node, Progress, Stream, TurnServer};
@@ -13,8 +14,6 @@ use gimlet_sim::{
     World, seeded_provider,
 };
 use sha2::{Digest as _, Sha256};
-
-use crate::inhabitant::{Inhabitant, Relay};
 
 /// Of a line, in each direction. A packet crosses two lines.
 const LATENCY: Duration = Duration::from_micros(12_500);

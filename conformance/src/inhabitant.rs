@@ -1,18 +1,24 @@
-//! What runs on the hosts of scenarios with relays: nodes, and TURN servers.
+//! What runs on the hosts of a scene with a relay: nodes, and a TURN server.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use gimlet_machine::{Buf, Deadline, Ecn, FourTuple, Input, Instant, Machine, Rng, Transmit, Verdict};
-use gimlet_node::{Event, Node};
+use gimlet_machine::{
+    Answer, Buf, Deadline, Ecn, FourTuple, Input, Instant, Machine, Request, Rng, Transmit, Verdict,
+};
+use gimlet_node::{Event, Node, TurnServer};
 use gimlet_turn::{LongTerm, Server, ServerConfig, ServerEvent};
 
 /// The first port that a relay opens for a client.
 const RELAYED_PORT: u16 = 50_000;
+/// Who may use a relay.
+const USER: (&str, &str) = ("alice", "her password");
 
-/// A TURN server with every port of its host.
-pub(crate) struct Relay {
-    pub(crate) server: Server,
+/// A TURN server to which every port of its host belongs.
+#[derive(Debug)]
+pub struct Relay {
+    /// The server, to look at.
+    pub server: Server,
     /// Where its sockets are.
     ip: IpAddr,
     next_port: u16,
@@ -20,18 +26,26 @@ pub(crate) struct Relay {
     passed: VecDeque<(FourTuple, Ecn, Vec<u8>)>,
 }
 
-/// What runs on a host.
-pub(crate) enum Inhabitant {
+/// A machine of either kind.
+#[derive(Debug)]
+pub enum Inhabitant {
+    /// A node.
     Node(Box<Node>),
+    /// A relay.
     Relay(Box<Relay>),
 }
 
 impl Relay {
-    /// A server on a host with the address `ip`, for `alice` with `her password`.
-    pub(crate) fn new(rng: Rng, ip: IpAddr) -> Self {
-        let users = vec![LongTerm::new(b"alice", b"her password").expect("short")];
+    /// A relay on a host with the address `ip`, that knows one user, the one of [`Relay::known_to`].
+    pub fn new(rng: Rng, ip: IpAddr) -> Self {
+        let users = vec![LongTerm::new(USER.0.as_bytes(), USER.1.as_bytes()).expect("short")];
         let server = Server::new(rng, ServerConfig { users, ..ServerConfig::default() });
         Self { server, ip, next_port: RELAYED_PORT, passed: VecDeque::new() }
+    }
+
+    /// What a node has to know of the relay at `address`.
+    pub fn known_to(address: SocketAddr) -> TurnServer {
+        TurnServer { address, username: USER.0.into(), password: USER.1.into() }
     }
 
     fn open_sockets(&mut self, now: Instant) {
@@ -41,6 +55,24 @@ impl Relay {
                 self.next_port += 1;
                 self.server.relay_opened(now, id, address, address);
             }
+        }
+    }
+}
+
+impl Inhabitant {
+    /// The node, if it is one.
+    pub fn node(&self) -> Option<&Node> {
+        match self {
+            Inhabitant::Node(node) => Some(node),
+            Inhabitant::Relay(_) => None,
+        }
+    }
+
+    /// The node, for commands.
+    pub fn node_mut(&mut self) -> Option<&mut Node> {
+        match self {
+            Inhabitant::Node(node) => Some(node),
+            Inhabitant::Relay(_) => None,
         }
     }
 }
@@ -99,6 +131,20 @@ impl Machine for Inhabitant {
         match self {
             Inhabitant::Node(node) => node.poll_timeout(),
             Inhabitant::Relay(relay) => relay.server.poll_timeout(),
+        }
+    }
+
+    fn poll_request(&mut self) -> Option<Request> {
+        match self {
+            Inhabitant::Node(node) => node.poll_request(),
+            Inhabitant::Relay(_) => None,
+        }
+    }
+
+    fn handle_answer(&mut self, now: Instant, answer: Answer<'_>) {
+        match self {
+            Inhabitant::Node(node) => node.handle_answer(now, answer),
+            Inhabitant::Relay(_) => {}
         }
     }
 }
