@@ -120,6 +120,7 @@ mod description;
 mod embedded;
 mod error;
 mod event;
+mod explain;
 mod gather;
 #[cfg(test)]
 mod hostile_tests;
@@ -155,6 +156,7 @@ pub use description::{DESCRIPTION_CANDIDATES_MAX, DESCRIPTION_MAX};
 pub use embedded::RelayReport;
 pub use error::{ConfigError, ConnectError, Error, LostCause, NodeCounters};
 pub use event::{Event, Progress, Via};
+pub use explain::{Explanation, MappingSeen, Verdict};
 pub use gather::REFLEXIVE_MAX;
 pub use gimlet_ice::PairReport;
 pub use gimlet_turn::{PeerPolicy, ServerCounters, ServerLimits};

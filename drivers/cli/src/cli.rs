@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::command::{demo, ice_peer, ice_step, init, join, network, pipe, send, serve, sim};
+use crate::command::{demo, ice_peer, ice_step, init, join, network, peers, pipe, send, serve, sim};
 use crate::failure::{EXIT_CODES, Exit, Failure};
 use crate::report::{Detail, Report, Style};
 
@@ -48,6 +48,7 @@ enum Command {
     Join(join::Args),
     Send(send::Args),
     Pipe(pipe::Args),
+    Peers(peers::Args),
     Network(network::Args),
     Sim(sim::Args),
     IcePeer(ice_peer::Args),
@@ -78,6 +79,7 @@ impl Command {
             | Command::Join(_)
             | Command::Send(_)
             | Command::Pipe(_)
+            | Command::Peers(_)
             | Command::Network(_)
             | Command::IcePeer(_)
             | Command::IceStep(_) => (Detail::Results, Detail::Steps),
@@ -101,6 +103,7 @@ fn run(command: Command, report: &Report) -> Result<(), Failure> {
         Command::Join(args) => on_runtime(join::run(args, report)),
         Command::Send(args) => on_runtime(send::run(args, report)),
         Command::Pipe(args) => on_runtime(pipe::run(args, report)),
+        Command::Peers(args) => on_runtime(peers::run(args, report)),
         Command::Network(args) => on_runtime(network::run(args, report)),
         Command::IcePeer(args) => on_runtime(ice_peer::run(args, report)),
     }

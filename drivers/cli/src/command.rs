@@ -6,6 +6,7 @@ pub(crate) mod ice_step;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod network;
+pub(crate) mod peers;
 pub(crate) mod pipe;
 pub(crate) mod send;
 pub(crate) mod serve;
@@ -18,6 +19,7 @@ use gimlet_node::{Allow, Paths, TurnServer};
 
 use crate::failure::{Exit, Failure};
 use crate::identity::{Origin, Owned};
+use crate::interfaces;
 use crate::line::Line;
 use crate::node::{Running, Start};
 use crate::report::Report;
@@ -43,6 +45,9 @@ pub(crate) struct PeerArgs {
     /// Seconds that connecting may take
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub(crate) timeout: u64,
+    /// Tell, whenever a path is found, changed or lost, what was tried, what came back, and which NATs are there
+    #[arg(long)]
+    pub(crate) explain: bool,
     #[command(flatten)]
     pub(crate) relay: RelayArgs,
     #[command(flatten)]
@@ -122,6 +127,7 @@ pub(crate) async fn start_peer(
     let turn = args.relay.resolve().await?;
     let (identity, paths) = (owned.identity.clone(), args.paths.paths());
     let node = Start { identity, sockets, public: false, allow, turn, relay: None, paths }.run()?;
+    interfaces::follow(&node, args.listen.clone(), crate::node::loopback_for(ticket));
     tell_started(&node, &owned, report);
     Ok((node, owned))
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use gimlet_machine::PeerId;
-use gimlet_node::{Event, LostCause, Progress, Via};
+use gimlet_node::{Event, Explanation, LostCause, Progress, Verdict, Via};
 use serde::Serialize;
 
 use crate::report::Detail;
@@ -68,6 +68,26 @@ pub(crate) enum Line {
         peer: String,
         path: String,
         address: String,
+    },
+    /// How a peer is reached.
+    Peer {
+        peer: String,
+        path: String,
+        address: Option<String>,
+        rtt_ms: Option<f64>,
+        cause: Option<String>,
+    },
+    /// Why it is reached so, or not at all.
+    Explained {
+        peer: String,
+        path: String,
+        verdict: String,
+        nat_here: String,
+        nat_there: String,
+        mapped: Vec<String>,
+        candidates_here: Vec<String>,
+        candidates_there: Vec<String>,
+        pairs: Vec<String>,
     },
     /// An attempt to connect failed.
     Failed {
@@ -154,6 +174,37 @@ impl Line {
         Line::Notice { text: text.to_string() }
     }
 
+    /// How a peer is reached.
+    pub(crate) fn peer(of: &Explanation<'_>) -> Self {
+        Line::Peer {
+            peer: of.peer.to_string(),
+            path: way(of).into(),
+            address: of.path.map(|path| path.peer_address().to_string()),
+            rtt_ms: of.rtt.map(millis),
+            cause: of.ended.as_ref().filter(|_| of.path.is_none()).map(ToString::to_string),
+        }
+    }
+
+    /// Why it is reached so.
+    pub(crate) fn explained(of: &Explanation<'_>) -> Self {
+        let named = |all: &[&gimlet_ice::Candidate]| {
+            all.iter().map(|it| format!("{} {}", it.kind, it.address)).collect()
+        };
+        let seen = |(local, server, mapped): &(_, _, _)| format!("{local} is {mapped} to {server}");
+        let (candidates_here, candidates_there) = (named(&of.local), named(&of.remote));
+        Line::Explained {
+            peer: of.peer.to_string(),
+            path: way(of).into(),
+            verdict: of.verdict.to_string(),
+            nat_here: of.mapping_here.to_string(),
+            nat_there: of.mapping_there.to_string(),
+            mapped: of.mapped.iter().map(seen).collect(),
+            candidates_here,
+            candidates_there,
+            pairs: of.pairs.iter().map(ToString::to_string).collect(),
+        }
+    }
+
     /// The line for a node's event; `None` for what only its verbs care about. `relayed`: whether data to the
     /// event's peer crosses a relay.
     pub(crate) fn of(event: &Event, relayed: bool) -> Option<Line> {
@@ -218,6 +269,8 @@ impl Line {
             | Line::Identity { .. }
             | Line::Connected { .. }
             | Line::PathChanged { .. }
+            | Line::Peer { .. }
+            | Line::Explained { .. }
             | Line::Failed { .. }
             | Line::Lost { .. }
             | Line::Message { .. }
@@ -231,6 +284,11 @@ impl Line {
             | Line::Server { .. } => Detail::Results,
         }
     }
+}
+
+/// `direct`, `relayed` or `none`.
+fn way(of: &Explanation<'_>) -> &'static str {
+    of.path.map_or("none", |path| kind_of(path, of.verdict != Verdict::Direct))
 }
 
 /// `direct`, or `relayed`, by our relay or by the peer's.
@@ -265,6 +323,32 @@ impl fmt::Display for Line {
             }
             Line::PathChanged { peer, path, address } => {
                 write!(f, "data to {} takes another path: {path} to {address}", short(peer))
+            }
+            Line::Peer { peer, path, address: Some(address), rtt_ms, .. } => {
+                write!(f, "{}: {path} to {address}", short(peer))?;
+                rtt_ms.map_or(Ok(()), |rtt| write!(f, ", round trip {rtt:.1} ms"))
+            }
+            Line::Peer { peer, cause, .. } => {
+                write!(f, "{}: not connected", short(peer))?;
+                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
+            }
+            Line::Explained {
+                peer,
+                verdict,
+                nat_here,
+                nat_there,
+                mapped,
+                candidates_here,
+                candidates_there,
+                pairs,
+                ..
+            } => {
+                write!(f, "why, to {}: {verdict}\n    here: {nat_here}", short(peer))?;
+                let lists = [("", mapped), ("candidate here: ", candidates_here)];
+                lists.iter().try_for_each(|(what, all)| write_list(f, what, all))?;
+                write!(f, "\n    there: {nat_there}")?;
+                let lists = [("candidate there: ", candidates_there), ("tried: ", pairs)];
+                lists.iter().try_for_each(|(what, all)| write_list(f, what, all))
             }
             Line::Failed { peer, cause } => write!(f, "no connection to {}: {cause}", short(peer)),
             Line::Lost { peer, cause, reconnecting, .. } => {
@@ -306,6 +390,10 @@ impl fmt::Display for Line {
             }
         }
     }
+}
+
+fn write_list(f: &mut fmt::Formatter<'_>, what: &str, all: &[String]) -> fmt::Result {
+    all.iter().try_for_each(|one| write!(f, "\n      {what}{one}"))
 }
 
 fn write_resumed(f: &mut fmt::Formatter<'_>, at: u64) -> fmt::Result {

@@ -12,6 +12,7 @@ mod failure;
 mod files;
 mod ice;
 mod identity;
+mod interfaces;
 mod interrupt;
 mod line;
 mod name;

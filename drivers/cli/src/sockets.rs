@@ -36,6 +36,13 @@ pub(crate) fn bind(listen: &[SocketAddr], loopback: &[IpAddr]) -> Result<Sockets
     Ok(sockets)
 }
 
+/// What `listen` stands for at this moment: the addresses among them that this machine has.
+pub(crate) fn wanted(listen: &[SocketAddr], loopback: &[IpAddr]) -> io::Result<Vec<SocketAddr>> {
+    let own = own_addresses()?;
+    let all = expand(listen, loopback, &own).into_iter().map(|(address, _)| address);
+    Ok(all.filter(|address| own.contains(&address.ip())).take(SOCKETS_MAX).collect())
+}
+
 /// The message of [`Socket::bind`] names the address and the remedy already.
 fn refused(error: &io::Error) -> Failure {
     match error.kind() {

@@ -29,7 +29,8 @@ fn every_command_explains_itself_and_a_wrong_one_is_a_usage_error() {
     let help = place.run(&["--help"]);
     assert_eq!(help.code, Some(0));
     assert!(help.out.contains("Exit codes:") && help.out.contains("Examples:"), "{}", help.out);
-    for command in ["demo", "init", "serve", "join", "send", "pipe", "network", "sim", "ice-peer", "ice-step"]
+    for command in
+        ["demo", "init", "serve", "join", "send", "pipe", "peers", "network", "sim", "ice-peer", "ice-step"]
     {
         assert!(place.run(&[command, "--help"]).out.contains("Examples:"), "{command}");
     }
@@ -124,6 +125,26 @@ fn a_public_node_that_is_told_not_to_relay_does_not() {
     assert_eq!(sent.code, Some(3), "{}\n{}", sent.out, sent.err);
     let sent = place.run(&send(&ticket, &peer, &["--message", "x", "--relay-only", "--direct-only"]));
     assert_eq!(sent.code, Some(2), "both cannot be had");
+}
+
+#[test]
+fn peers_says_how_a_peer_is_reached_and_why() {
+    let place = Place::new();
+    let (_serve, ticket) = place.serve();
+    let (_join, peer) = place.join(&ticket, &[]);
+    let looked = place.run(&["peers", "--via", &ticket, &peer, "--explain", "--json"]);
+    assert_eq!(looked.code, Some(0), "{}\n{}", looked.out, looked.err);
+    let seen = looked.event("peer");
+    assert_eq!((text(&seen, "peer"), text(&seen, "path")), (peer.clone(), "direct".into()));
+    assert!(seen["rtt_ms"].as_f64().is_some_and(|rtt| rtt < 1_000.0), "{seen}");
+    let why = looked.event("explained");
+    assert_eq!(text(&why, "verdict"), "the path is direct");
+    let pairs = why["pairs"].as_array().expect("a list");
+    assert!(pairs.iter().any(|pair| pair.as_str().is_some_and(|it| it.contains("Succeeded"))), "{why}");
+
+    let nobody = Identity::from_secret([9; 32]).peer_id().to_string();
+    let missed = place.run(&["peers", "--via", &ticket, &nobody, "--json"]);
+    assert_eq!((missed.code, &missed.event("peer")["path"]), (Some(3), &json!("none")), "{}", missed.err);
 }
 
 /// Sends a large file, stops the sender in the middle, and sends it again.

@@ -87,7 +87,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         Allow::Listed(args.allow.iter().copied().collect::<BTreeSet<_>>())
     };
     let (node, owned) = start_peer(owned, &args.peer, &args.ticket, allow, report).await?;
-    let watch = Watch::start(&node, report, None);
+    let watch = Watch::start(&node, report, None).explaining(args.peer.explain);
     let wait = Duration::from_secs(args.peer.timeout);
     tokio::select! {
         joined = node::join(&node, &args.ticket, &watch, wait) => joined?,

@@ -89,7 +89,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         (None, false) => Allow::Listed(args.allow.iter().copied().collect()),
     };
     let (node, owned) = start_peer(owned, &args.node, &args.via, allow, report).await?;
-    let watch = Watch::start(&node, report, None);
+    let watch = Watch::start(&node, report, None).explaining(args.node.explain);
     let wait = Duration::from_secs(args.node.timeout);
     let work = async {
         node::join(&node, &args.via, &watch, wait).await?;

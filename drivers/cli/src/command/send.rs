@@ -102,7 +102,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     }
     let owned = identity::passing(args.node.node.identity.as_deref())?;
     let (node, _owned) = start_peer(owned, &args.node, &args.via, Allow::Nobody, report).await?;
-    let watch = Watch::start(&node, report, None);
+    let watch = Watch::start(&node, report, None).explaining(args.node.explain);
     let wait = Duration::from_secs(args.node.timeout);
     let result = tokio::select! {
         result = deliver_all(&node, &watch, &args, parcels, wait, report) => result,

@@ -11,6 +11,7 @@ use super::{NodeArgs, tell_origin, tell_started};
 use crate::cli::parse_bytes;
 use crate::failure::{Exit, Failure};
 use crate::identity;
+use crate::interfaces;
 use crate::interrupt::Interrupts;
 use crate::line::Line;
 use crate::node::{self, Running, Start};
@@ -124,6 +125,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         paths: Paths::Any,
     }
     .run()?;
+    interfaces::follow(&node, args.listen.clone(), Vec::new());
     let _watch = Watch::start(&node, report, None);
     tell_started(&node, &owned, report);
 
