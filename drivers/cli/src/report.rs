@@ -146,11 +146,10 @@ impl Report {
     /// Prints the summary: the last line, whatever else happens afterwards.
     pub(crate) fn done<T: Serialize + fmt::Display>(&self, summary: &T) {
         if self.shared.style.json {
-            self.print_json(summary);
+            self.write(&to_json(summary), true);
         } else {
-            self.print(&self.with_names(summary.to_string()));
+            self.write(&self.with_names(summary.to_string()), true);
         }
-        self.shared.done.store(true, Ordering::Relaxed);
     }
 
     /// Prints why the command ends badly. People read it on standard error.
@@ -168,8 +167,7 @@ impl Report {
             return;
         }
         self.print_json(&error);
-        self.print_json(&json!({ "event": "done", "ok": false }));
-        self.shared.done.store(true, Ordering::Relaxed);
+        self.write(&to_json(&json!({ "event": "done", "ok": false })), true);
     }
 
     /// Shows how far `pace` is on the way to `total`, if somebody watches; the bar goes with the value.
@@ -212,12 +210,16 @@ impl Report {
     }
 
     fn print_json(&self, line: &impl Serialize) {
-        // Our own values have string keys and finite numbers: serialising them does not fail.
-        self.print(&serde_json::to_string(line).unwrap_or_default());
+        self.print(&to_json(line));
     }
 
-    /// Prints a line. A reader that has gone away is not an error: the work goes on without it.
     fn print(&self, line: &str) {
+        self.write(line, false);
+    }
+
+    /// Prints a line, perhaps the last one: others wait for it, and find out then. A reader that has gone away is
+    /// not an error: the work goes on without it.
+    fn write(&self, line: &str, last: bool) {
         let mut out = self.shared.out.lock().unwrap_or_else(PoisonError::into_inner);
         if self.shared.done.load(Ordering::Relaxed) {
             return;
@@ -226,7 +228,13 @@ impl Report {
             let _ = writeln!(out, "{line}");
             let _ = out.flush();
         });
+        self.shared.done.store(last, Ordering::Relaxed);
     }
+}
+
+/// Our own values have string keys and finite numbers: serialising them does not fail.
+fn to_json(line: &impl Serialize) -> String {
+    serde_json::to_string(line).unwrap_or_default()
 }
 
 /// A progress bar as long as it lives.

@@ -90,7 +90,9 @@ async fn look(node: &Running, watch: &Watch, args: &Args, report: &Report) -> Re
         });
         if let Ok(Some((line, explained))) = lines {
             report.say(&line);
-            explained.iter().for_each(|line| report.say(line));
+            if let Some(line) = explained {
+                report.say(&line);
+            }
         }
     }
     failed.map_or(Ok(done), Err)
