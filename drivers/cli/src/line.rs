@@ -324,32 +324,7 @@ impl fmt::Display for Line {
             Line::PathChanged { peer, path, address } => {
                 write!(f, "data to {} takes another path: {path} to {address}", short(peer))
             }
-            Line::Peer { peer, path, address: Some(address), rtt_ms, .. } => {
-                write!(f, "{}: {path} to {address}", short(peer))?;
-                rtt_ms.map_or(Ok(()), |rtt| write!(f, ", round trip {rtt:.1} ms"))
-            }
-            Line::Peer { peer, cause, .. } => {
-                write!(f, "{}: not connected", short(peer))?;
-                cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"))
-            }
-            Line::Explained {
-                peer,
-                verdict,
-                nat_here,
-                nat_there,
-                mapped,
-                candidates_here,
-                candidates_there,
-                pairs,
-                ..
-            } => {
-                write!(f, "why, to {}: {verdict}\n    here: {nat_here}", short(peer))?;
-                let lists = [("", mapped), ("candidate here: ", candidates_here)];
-                lists.iter().try_for_each(|(what, all)| write_list(f, what, all))?;
-                write!(f, "\n    there: {nat_there}")?;
-                let lists = [("candidate there: ", candidates_there), ("tried: ", pairs)];
-                lists.iter().try_for_each(|(what, all)| write_list(f, what, all))
-            }
+            Line::Peer { .. } | Line::Explained { .. } => write_way(f, self),
             Line::Failed { peer, cause } => write!(f, "no connection to {}: {cause}", short(peer)),
             Line::Lost { peer, cause, reconnecting, .. } => {
                 let then = if *reconnecting { "; reconnecting" } else { "" };
@@ -390,6 +365,28 @@ impl fmt::Display for Line {
             }
         }
     }
+}
+
+/// How a peer is reached, or why.
+fn write_way(f: &mut fmt::Formatter<'_>, line: &Line) -> fmt::Result {
+    if let Line::Peer { peer, path, address, rtt_ms, cause } = line {
+        let Some(address) = address else {
+            write!(f, "{}: not connected", short(peer))?;
+            return cause.as_ref().map_or(Ok(()), |cause| write!(f, ": {cause}"));
+        };
+        write!(f, "{}: {path} to {address}", short(peer))?;
+        return rtt_ms.map_or(Ok(()), |rtt| write!(f, ", round trip {rtt:.1} ms"));
+    }
+    let Line::Explained { peer, verdict, nat_here, nat_there, mapped, pairs, .. } = line else {
+        return Ok(());
+    };
+    let Line::Explained { candidates_here, candidates_there, .. } = line else { return Ok(()) };
+    write!(f, "why, to {}: {verdict}\n    here: {nat_here}", short(peer))?;
+    let lists = [("", mapped), ("candidate here: ", candidates_here)];
+    lists.iter().try_for_each(|(what, all)| write_list(f, what, all))?;
+    write!(f, "\n    there: {nat_there}")?;
+    let lists = [("candidate there: ", candidates_there), ("tried: ", pairs)];
+    lists.iter().try_for_each(|(what, all)| write_list(f, what, all))
 }
 
 fn write_list(f: &mut fmt::Formatter<'_>, what: &str, all: &[String]) -> fmt::Result {
