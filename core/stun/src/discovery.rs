@@ -506,7 +506,7 @@ fn faces(server: SocketAddr, other: SocketAddr) -> [SocketAddr; 4] {
     [server, face(server, other), face(other, server), other]
 }
 
-fn check(locals: &[SocketAddr], servers: &[SocketAddr]) -> Result<(), DiscoveryError> {
+pub(crate) fn check(locals: &[SocketAddr], servers: &[SocketAddr]) -> Result<(), DiscoveryError> {
     let (Some(first), false) = (locals.first(), servers.is_empty()) else {
         return Err(DiscoveryError::NothingToAsk);
     };

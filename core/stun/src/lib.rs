@@ -37,9 +37,8 @@
 //! * **More than one request for one question**: a client asks one server on one path. Which servers
 //!   to ask, and what to make of two different answers, is the owner's to know.
 //! * **RESPONSE-PORT and PADDING** (RFC 5780 §7.5–7.6): the server refuses them with 420, because they
-//!   send to ports that asked for nothing and ask for the largest datagrams there are. So
-//!   a discovery measures neither the lifetime of bindings (§4.6), which takes RESPONSE-PORT, nor
-//!   what becomes of fragments (§4.7).
+//!   send to ports that asked for nothing and ask for the largest datagrams there are. Beside servers like
+//!   it a [`Lifetime`] learns less, and nothing tells what becomes of fragments (§4.7).
 //!
 //! # The life of a request
 //!
@@ -106,6 +105,7 @@ mod framing;
 mod header;
 mod hmac;
 mod key;
+mod lifetime;
 mod message;
 mod server;
 mod state;
@@ -126,6 +126,9 @@ pub use event::{ClientEvent, Failure, ServerEvent};
 pub use framing::{ChannelData, FRAME_MAX, Frame, Framer, FramingError};
 pub use header::{Class, HEADER_LEN, MAGIC_COOKIE, Method, TransactionId, is_stun};
 pub use key::{IntegrityAlgorithm, Key, PasswordAlgorithm, userhash};
+pub use lifetime::{
+    BindingLifetime, Lifetime, LifetimeConfig, LifetimeCounters, LifetimeEvent, WAITERS_MAX,
+};
 pub use message::{ATTRIBUTES_MAX, ChangeRequest, Icmp, Message};
 pub use server::{
     CREDENTIALS_MAX, Faces, REPLIES_MAX, REPLY_GROWTH_MAX, Server, ServerConfig, ServerCounters, UNKNOWN_MAX,
