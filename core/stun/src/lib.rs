@@ -126,9 +126,7 @@ pub use event::{ClientEvent, Failure, ServerEvent};
 pub use framing::{ChannelData, FRAME_MAX, Frame, Framer, FramingError};
 pub use header::{Class, HEADER_LEN, MAGIC_COOKIE, Method, TransactionId, is_stun};
 pub use key::{IntegrityAlgorithm, Key, PasswordAlgorithm, userhash};
-pub use lifetime::{
-    BindingLifetime, Lifetime, LifetimeConfig, LifetimeCounters, LifetimeEvent, WAITERS_MAX,
-};
+pub use lifetime::{BindingLifetime, Lifetime, LifetimeConfig, LifetimeCounters, LifetimeEvent, WAITERS_MAX};
 pub use message::{ATTRIBUTES_MAX, ChangeRequest, Icmp, Message};
 pub use server::{
     CREDENTIALS_MAX, Faces, REPLIES_MAX, REPLY_GROWTH_MAX, Server, ServerConfig, ServerCounters, UNKNOWN_MAX,

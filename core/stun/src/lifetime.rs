@@ -209,8 +209,7 @@ impl Lifetime {
             witnesses: 0,
             silent: false,
         };
-        let waiters: Vec<Waiter> =
-            others.iter().zip(&config.waits).take(WAITERS_MAX).map(waiter).collect();
+        let waiters: Vec<Waiter> = others.iter().zip(&config.waits).take(WAITERS_MAX).map(waiter).collect();
         if waiters.is_empty() {
             return Err(DiscoveryError::NothingToAsk);
         }

@@ -151,6 +151,11 @@ pub(crate) enum Line {
     Piped {
         peer: String,
     },
+    /// A mapping of a NAT was left alone for a while.
+    MappingWaited {
+        seconds: u64,
+        alive: Option<bool>,
+    },
     /// A STUN server answered, or did not.
     Server {
         server: String,
@@ -281,6 +286,7 @@ impl Line {
             | Line::Sent { .. }
             | Line::TransferFailed { .. }
             | Line::Piped { .. }
+            | Line::MappingWaited { .. }
             | Line::Server { .. } => Detail::Results,
         }
     }
@@ -353,6 +359,14 @@ impl fmt::Display for Line {
             }
             Line::TransferFailed { peer, cause } => write!(f, "with {}: {cause}", short(peer)),
             Line::Piped { peer } => write!(f, "piped to {}", short(peer)),
+            Line::MappingWaited { seconds, alive } => {
+                let became = match alive {
+                    Some(true) => "is still there",
+                    Some(false) => "is gone",
+                    None => "does not show whether it is there",
+                };
+                write!(f, "after {seconds} s a mapping {became}")
+            }
             Line::Server { server, mapped: Some(mapped), rtt_ms, .. } => {
                 write!(f, "{server} sees us as {mapped}")?;
                 rtt_ms.map_or(Ok(()), |rtt| write!(f, ", round trip {rtt:.1} ms"))

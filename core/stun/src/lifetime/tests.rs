@@ -84,7 +84,8 @@ fn run(mut nat: Nat, server: Server, scatters: bool, loses: Option<u64>) -> (Bin
             let request = Message::parse(&storage).unwrap();
             let port = request.response_port();
             let mut answer = Vec::new();
-            let class = if port.is_some() && server == Server::Refuses { Class::Error } else { Class::Success };
+            let class =
+                if port.is_some() && server == Server::Refuses { Class::Error } else { Class::Success };
             let writer = MessageWriter::new(&mut answer, class, Method::BINDING, request.transaction_id());
             if class == Class::Error {
                 writer.error_code(error_code::UNKNOWN_ATTRIBUTE, "").fingerprint();

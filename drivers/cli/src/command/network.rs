@@ -1,6 +1,7 @@
 //! `gimlet network`: what the NAT in front of this machine does.
 
 mod behaviour;
+mod lifetime;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,6 +21,7 @@ use crate::line::{Line, millis};
 use crate::report::Report;
 
 use behaviour::Known;
+use lifetime::Lifetime;
 
 /// RFC 8489 §6.2.1 starts at 500 ms and lets a request live for 39.5 s; people do not. Sends at 0,
 /// 0.5, 1.5 and 3.5 s and gives up after 5.5 s.
@@ -43,11 +45,15 @@ const SERVERS_MAX: usize = 16;
 #[command(after_help = "\
 Examples:
   gimlet network --stun stun.example.org:3478 --stun 203.0.113.7:4433
-  gimlet network --stun HOST:PORT HOST:PORT --json")]
+  gimlet network --stun HOST:PORT HOST:PORT --json
+  gimlet network --stun HOST:PORT --lifetime      best with a server that knows RESPONSE-PORT (RFC 5780)")]
 pub(crate) struct Args {
     /// Servers to ask; two at different addresses can tell the mapping
     #[arg(long, value_name = "HOST:PORT", required = true, num_args = 1..)]
     stun: Vec<String>,
+    /// Find out, too, how long the NAT keeps a mapping that nobody uses; takes up to five minutes
+    #[arg(long)]
+    lifetime: bool,
 }
 
 /// One server's answer.
@@ -66,6 +72,8 @@ struct Done {
     endpoint_dependent: Option<bool>,
     #[serde(flatten)]
     known: Known,
+    /// `null`: not asked for.
+    binding_lifetime: Option<Lifetime>,
 }
 
 impl fmt::Display for Done {
@@ -75,7 +83,8 @@ impl fmt::Display for Done {
             Some(true) => "the mapping depends on the endpoint (symmetric NAT): direct connections only to peers behind kinder NATs",
             None => "whether the mapping depends on the endpoint is unknown: answers from two servers at different addresses would tell",
         })?;
-        self.known.fmt(f)
+        self.known.fmt(f)?;
+        self.binding_lifetime.map_or(Ok(()), |lifetime| write!(f, "\n{lifetime}"))
     }
 }
 
@@ -104,11 +113,12 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         }
     }
     let known = discover(&local, &answers).await?;
+    let binding_lifetime = if args.lifetime { watch(&local, &answers, &known, report).await? } else { None };
     let endpoint_dependent = overall(&answers).or_else(|| known.endpoint_dependent());
     let local = local.iter().map(SocketAddr::to_string).collect();
     let mapped = answers.iter().flatten().next().map(|answer| answer.mapped.to_string());
     let ok = mapped.is_some();
-    report.done(&Done { event: "done", ok, local, mapped, endpoint_dependent, known });
+    report.done(&Done { event: "done", ok, local, mapped, endpoint_dependent, known, binding_lifetime });
     if ok {
         return Ok(());
     }
@@ -116,13 +126,35 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         .remedy("check the servers' names and ports, and that UDP is let out"))
 }
 
+/// The first family that answered: our address, and what the servers said.
+fn first_answered<'a>(
+    local: &[SocketAddr],
+    answers: &'a [Vec<Answer>],
+) -> Option<(SocketAddr, &'a Vec<Answer>)> {
+    let (ours, heard) = local.iter().zip(answers).find(|(_, heard)| !heard.is_empty())?;
+    Some((*ours, heard))
+}
+
+/// How long the NAT keeps mappings, asked of the first server that answered.
+async fn watch(
+    local: &[SocketAddr],
+    answers: &[Vec<Answer>],
+    known: &Known,
+    report: &Report,
+) -> Result<Option<Lifetime>, Failure> {
+    let Some((ours, heard)) = first_answered(local, answers) else { return Ok(None) };
+    let Some(server) = heard.first() else { return Ok(None) };
+    lifetime::watch(ours, server.server, known.scatters(), report).await.map(Some)
+}
+
 /// The behaviour of the NAT on the way to the servers of the first family that answered.
 async fn discover(local: &[SocketAddr], answers: &[Vec<Answer>]) -> Result<Known, Failure> {
-    let first = local.iter().zip(answers).find(|(_, heard)| !heard.is_empty());
-    let Some((ours, heard)) = first else { return Ok(gimlet_stun::Behaviour::default().into()) };
+    let Some((ours, heard)) = first_answered(local, answers) else {
+        return Ok(gimlet_stun::Behaviour::default().into());
+    };
     let mut servers: Vec<SocketAddr> = heard.iter().map(|answer| answer.server).collect();
     servers.truncate(gimlet_stun::SERVERS_MAX);
-    behaviour::discover(*ours, &servers).await
+    behaviour::discover(ours, &servers).await
 }
 
 /// A server's address; IPv4 first, because that is where NATs are.

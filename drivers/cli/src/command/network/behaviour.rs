@@ -54,6 +54,14 @@ impl Known {
     pub(super) fn endpoint_dependent(&self) -> Option<bool> {
         self.behaviour.endpoint_dependent
     }
+
+    /// Whether a socket that gets the same outside port twice has kept its mapping.
+    pub(super) fn scatters(&self) -> bool {
+        match self.behaviour.port_model {
+            Some(PortModel::Sequential { .. } | PortModel::Block { .. } | PortModel::Random) => true,
+            Some(PortModel::Preserving) | None => false,
+        }
+    }
 }
 
 impl fmt::Display for Known {
