@@ -215,7 +215,9 @@ impl Candidate {
         }
     }
 
-    /// The same candidate with another local preference: higher is tried, and preferred, earlier.
+    /// The same candidate with another local preference: higher is tried, and preferred, earlier. The agent
+    /// keeps it if it is free. 65 535, which every candidate begins with, leaves it to the agent, which lets IPv4
+    /// and IPv6, and the networks of each, take turns (RFC 8421 §4).
     #[must_use]
     pub fn with_local_preference(mut self, local_preference: u16) -> Self {
         self.priority = candidate_priority(self.kind, local_preference, self.component);
@@ -241,6 +243,14 @@ impl Candidate {
             Base::Own => Path::Direct(FourTuple::new(self.address, peer)),
             Base::Socket(socket) => Path::Direct(FourTuple::new(**socket, peer)),
             Base::Relay(relay) => Path::Relayed { relay: **relay, peer },
+        }
+    }
+
+    /// The address that packets leave from, where we know it: of a relayed candidate that is the relay's.
+    pub(crate) fn base_ip(&self) -> IpAddr {
+        match &self.base {
+            Base::Own | Base::Relay(_) => self.address.ip(),
+            Base::Socket(socket) => socket.ip(),
         }
     }
 

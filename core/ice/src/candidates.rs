@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 use gimlet_machine::{Arena, Id, Path};
 
 use crate::pair::Ends;
+use crate::preference::deal;
 use crate::{Candidate, CandidateError, CandidateKind, Foundation, Limits, candidate_priority};
 
 /// One of our candidates.
@@ -156,14 +157,22 @@ impl Candidates {
         !former.stands
     }
 
-    /// RFC 8445 §5.1.2.1: local preferences are unique within a type. A reflexive candidate first asks for
-    /// its base's, so that both rank alike.
+    /// RFC 8445 §5.1.2.1: local preferences are unique within a type. The owner's is lowered if it is taken;
+    /// where the owner has none, one is dealt (RFC 8421 §4). A reflexive candidate first asks for its base's, so
+    /// that both rank alike.
     fn make_priority_unique(&self, candidate: &mut Candidate) {
         let base = self.locals.iter().map(|(_, local)| &local.candidate);
         let mut base =
             base.filter(|base| base.kind == CandidateKind::Host && base.shares_base_with(candidate));
         if let (CandidateKind::ServerReflexive, Some(base)) = (candidate.kind, base.next()) {
             let preference = base.local_preference().min(candidate.local_preference());
+            *candidate = candidate.clone().with_local_preference(preference);
+        }
+        if candidate.local_preference() == u16::MAX {
+            let alike = self.locals.iter().map(|(_, local)| &local.candidate);
+            let alike = alike.filter(|alike| alike.kind == candidate.kind);
+            let alike: Vec<_> = alike.map(|alike| (alike.base_ip(), alike.local_preference())).collect();
+            let preference = deal(candidate.base_ip(), &alike);
             *candidate = candidate.clone().with_local_preference(preference);
         }
         let taken = |priority| self.locals.iter().any(|(_, local)| local.candidate.priority == priority);

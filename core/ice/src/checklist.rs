@@ -7,7 +7,7 @@ use gimlet_machine::{Arena, Id, Instant, Queue};
 
 use crate::Role;
 use crate::candidates::{Local, Remote};
-use crate::pair::{Ends, Lane, Pair};
+use crate::pair::{Crowd, Ends, Family, Lane, Pair};
 use crate::state::{PairState, PairStep};
 
 /// The pairs of one data stream and the order of their checks (RFC 8445 §6.1.2).
@@ -18,6 +18,8 @@ pub(crate) struct Checklist {
     triggered: Queue<Id<Pair>>,
     /// Whose turn it is among pairs that nobody triggered.
     turn: Lane,
+    /// Which family had the latest turn in each lane.
+    latest: [Option<Family>; 3],
     /// A foundation may have become idle: its frozen pairs need a look.
     thaw: bool,
     /// The session that new pairs belong to.
@@ -43,6 +45,7 @@ impl Checklist {
             pairs: Arena::new(),
             triggered: Queue::new(max),
             turn: Lane::Host,
+            latest: [None; 3],
             thaw: false,
             generation: 0,
             max,
@@ -73,6 +76,7 @@ impl Checklist {
         }
         self.triggered.clear();
         self.turn = Lane::Host;
+        self.latest = [None; 3];
         self.generation = self.generation.wrapping_add(1);
     }
 
@@ -101,26 +105,27 @@ impl Checklist {
     }
 
     /// The pair that gives way to `newcomer` in a full list: the least likely unchecked one of the
-    /// fullest lane, if `newcomer` is better or its lane shorter. RFC 8445 §6.1.2.5 drops by priority
-    /// alone, which would leave only pairs between host addresses.
+    /// fullest crowd, if `newcomer` is better or its crowd smaller. RFC 8445 §6.1.2.5 drops by priority
+    /// alone, which would leave only pairs between host addresses, and those of one family.
     fn least_likely(&self, newcomer: &Pair, wanted: bool) -> Option<Id<Pair>> {
-        let mut lanes = Lane::ALL.map(|_| (0_usize, None));
+        let mut crowds = Crowd::ALL.map(|_| (0_usize, None));
         for (id, pair) in self.pairs.iter().filter(|(_, pair)| pair.is_unchecked()) {
-            let (count, last) = &mut lanes[pair.lane() as usize];
+            let (count, last) = &mut crowds[pair.crowd() as usize];
             *count += 1;
             let rank = (rank(pair), Reverse(id));
             if last.is_none_or(|last| rank < last) {
                 *last = Some(rank);
             }
         }
-        // Of equally full lanes the first: host pairs are the most and the cheapest to lose.
-        let fullest = Lane::ALL.into_iter().max_by_key(|lane| (lanes[*lane as usize].0, Reverse(*lane)))?;
-        let (count, last) = lanes[fullest as usize];
+        // Of equally full crowds the first: host pairs are the most and the cheapest to lose.
+        let fullest =
+            Crowd::ALL.into_iter().max_by_key(|crowd| (crowds[*crowd as usize].0, Reverse(*crowd)))?;
+        let (count, last) = crowds[fullest as usize];
         let (last_rank, Reverse(id)) = last?;
-        let better = if newcomer.lane() == fullest {
+        let better = if newcomer.crowd() == fullest {
             rank(newcomer) > last_rank
         } else {
-            lanes[newcomer.lane() as usize].0 < count
+            crowds[newcomer.crowd() as usize].0 < count
         };
         (wanted || better).then_some(id)
     }
@@ -217,8 +222,9 @@ impl Checklist {
         any_waiting(&self.pairs)
     }
 
-    /// The next pair to check of its own accord (RFC 8445 §6.1.4.2): lanes take turns, and within a lane
-    /// the most likely waiting pair goes first.
+    /// The next pair to check of its own accord (RFC 8445 §6.1.4.2): lanes take turns, within a lane families
+    /// take turns (RFC 8421 §4), and of each the most likely waiting pair goes first. Both sides begin with the
+    /// likeliest and count alike, so they stay in step.
     pub(crate) fn pick_ordinary(&mut self) -> Option<Id<Pair>> {
         if !self.has_ordinary() {
             return None;
@@ -227,11 +233,14 @@ impl Checklist {
         let best = |lane: Lane| {
             let waiting =
                 self.pairs.iter().filter(|(_, pair)| pair.lane() == lane && pair.is(PairState::Waiting));
-            let best = waiting.max_by_key(|(id, pair)| (rank(pair), Reverse(*id)));
-            best.map(|(id, _)| (lane, id))
+            let latest = self.latest[lane as usize];
+            let is_turn = |pair: &Pair| latest != Some(pair.family());
+            let best = waiting.max_by_key(|(id, pair)| (is_turn(pair), rank(pair), Reverse(*id)));
+            best.map(|(id, pair)| (lane, pair.family(), id))
         };
-        let (lane, id) = lanes.into_iter().find_map(best)?;
+        let (lane, family, id) = lanes.into_iter().find_map(best)?;
         self.turn = lane.next();
+        self.latest[lane as usize] = Some(family);
         Some(id)
     }
 

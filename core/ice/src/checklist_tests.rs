@@ -180,6 +180,31 @@ fn a_crowd_of_host_pairs_leaves_room_for_a_reflexive_one() {
 }
 
 #[test]
+fn families_take_turns_whatever_the_peer_prefers() {
+    let mut fixture = Fixture::new(100);
+    fixture.local(host("[2001:db8::1]", 1));
+    for port in 1..=6 {
+        fixture.remote(host(&format!("[2001:db8:1::{port}]"), port).with_local_preference(1_000 + port));
+    }
+    fixture.remote(host("192.0.2.1", 500).with_local_preference(0));
+    let order = fixture.check_all();
+    assert_eq!(order, [6, 500, 5, 4, 3, 2, 1]);
+}
+
+#[test]
+fn a_crowd_of_one_family_leaves_room_for_the_other_in_a_full_list() {
+    let mut fixture = Fixture::new(10);
+    fixture.local(host("[2001:db8::1]", 1));
+    fixture.local(host("10.0.0.1", 1));
+    for port in 1..=20 {
+        fixture.remote(host(&format!("[2001:db8:1::{port}]"), port));
+    }
+    fixture.remote(host("192.0.2.1", 500).with_local_preference(0));
+    let order = fixture.check_all();
+    assert_eq!((order.len(), order[1]), (10, 500), "{order:?}");
+}
+
+#[test]
 fn a_pair_that_the_peer_used_takes_the_place_of_any_unchecked_one() {
     let mut fixture = Fixture::new(2);
     fixture.local(host("10.0.0.1", 1));

@@ -12,9 +12,11 @@
 //!
 //! How checks are ordered decides how long people wait. One leaves per Ta (5 ms by default), answers
 //! and keepalives aside, retransmissions included. What the peer has just checked goes first, because
-//! its NAT is open. Then pairs of host, reflexive and relayed candidates take turns, each kind in an
-//! order that is the same on both sides. When the list of 100 pairs is full, the least likely pair of the
-//! most numerous kind gives way, so fifty interfaces cannot crowd out the one pair that works.
+//! its NAT is open. Then pairs of host, reflexive and relayed candidates take turns, within each kind IPv4
+//! and IPv6 (RFC 8421), and of those the likeliest goes first: an order that is the same on both sides. When the
+//! list of 100 pairs is full, the least likely pair of the most numerous kind and family gives way, so fifty
+//! interfaces cannot crowd out the one pair that works. Where the owner has no preferences, the agent deals
+//! them so that families and networks alternate in what the peer is told as well.
 //!
 //! Nomination is regular, and waits no fixed time: it begins as soon as no better pair can be hoped
 //! for, at the latest one round trip (and 100 ms) after the first valid direct pair. While it is under
@@ -160,6 +162,7 @@ mod event;
 mod foundation;
 mod limits;
 mod pair;
+mod preference;
 mod priority;
 mod punch;
 mod report;

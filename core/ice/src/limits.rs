@@ -13,8 +13,8 @@ pub struct Limits {
     /// Remote peer-reflexive candidates. A new one evicts the oldest that never had a valid pair; if all
     /// have, the new one is answered and not learned.
     pub peer_reflexive_max: usize,
-    /// Candidate pairs (RFC 8445 §6.1.2.5 recommends 100). Beyond it, the least likely pair that has
-    /// not been checked yet gives way, or the new pair is not formed.
+    /// Candidate pairs (RFC 8445 §6.1.2.5 recommends 100). Beyond it, the least likely pair of the
+    /// fullest kind and family that has not been checked yet gives way, or the new pair is not formed.
     pub pairs_max: usize,
     /// Checks awaiting an answer, cancelled ones included. Cancelled ones give way first; otherwise
     /// no new check leaves before one ends. A request for consent always has a place, at most one more.

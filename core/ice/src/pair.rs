@@ -26,7 +26,7 @@ pub(crate) struct Pair {
     pub(crate) seen: Seen,
     pub(crate) history: History,
     state: PairState,
-    lane: Lane,
+    crowd: Crowd,
     /// Controlled: the peer asked for this pair (RFC 8445 §7.3.1.5).
     pub(crate) asked: Option<Nominated>,
 }
@@ -79,8 +79,6 @@ pub(crate) enum Lane {
 }
 
 impl Lane {
-    pub(crate) const ALL: [Lane; 3] = [Lane::Host, Lane::Reflexive, Lane::Relayed];
-
     const fn of(local: CandidateKind, remote: CandidateKind) -> Self {
         match (local, remote) {
             (CandidateKind::Relayed, _) | (_, CandidateKind::Relayed) => Lane::Relayed,
@@ -99,6 +97,64 @@ impl Lane {
             Lane::Host => Lane::Reflexive,
             Lane::Reflexive => Lane::Relayed,
             Lane::Relayed => Lane::Host,
+        }
+    }
+}
+
+/// Address families, which take turns within a lane (RFC 8421 §4): a family that is broken on the way costs the
+/// other one every second check and no more, whatever preferences the peer has given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// Pairs of one kind and family: a byte, since there are hundreds of pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Crowd {
+    HostV4,
+    HostV6,
+    ReflexiveV4,
+    ReflexiveV6,
+    RelayedV4,
+    RelayedV6,
+}
+
+impl Crowd {
+    pub(crate) const ALL: [Crowd; 6] = [
+        Crowd::HostV4,
+        Crowd::HostV6,
+        Crowd::ReflexiveV4,
+        Crowd::ReflexiveV6,
+        Crowd::RelayedV4,
+        Crowd::RelayedV6,
+    ];
+
+    const fn of(lane: Lane, family: Family) -> Self {
+        match (lane, family) {
+            (Lane::Host, Family::V4) => Crowd::HostV4,
+            (Lane::Host, Family::V6) => Crowd::HostV6,
+            (Lane::Reflexive, Family::V4) => Crowd::ReflexiveV4,
+            (Lane::Reflexive, Family::V6) => Crowd::ReflexiveV6,
+            (Lane::Relayed, Family::V4) => Crowd::RelayedV4,
+            (Lane::Relayed, Family::V6) => Crowd::RelayedV6,
+        }
+    }
+
+    const fn lane(self) -> Lane {
+        match self {
+            Crowd::HostV4 | Crowd::HostV6 => Lane::Host,
+            Crowd::ReflexiveV4 | Crowd::ReflexiveV6 => Lane::Reflexive,
+            Crowd::RelayedV4 | Crowd::RelayedV6 => Lane::Relayed,
+        }
+    }
+
+    const fn family(self) -> Family {
+        match self {
+            Crowd::HostV4 | Crowd::ReflexiveV4 | Crowd::RelayedV4 => Family::V4,
+            Crowd::HostV6 | Crowd::ReflexiveV6 | Crowd::RelayedV6 => Family::V6,
         }
     }
 }
@@ -149,7 +205,7 @@ impl Pair {
             seen: Seen { checked: Instant::ZERO, answered: Instant::ZERO, heard: Instant::ZERO },
             history: History::default(),
             state: PairState::Frozen,
-            lane: Lane::Host,
+            crowd: Crowd::HostV4,
             asked: None,
         };
         pair.rank(ends, role);
@@ -164,7 +220,8 @@ impl Pair {
         self.remote = ends.remote.0;
         self.priority = ends.priority(role);
         self.foundation = u32::from(ends.local.1.foundation) << 16 | u32::from(ends.remote.1.foundation);
-        self.lane = Lane::of(local.kind, remote.kind);
+        let family = if remote.address.is_ipv4() { Family::V4 } else { Family::V6 };
+        self.crowd = Crowd::of(Lane::of(local.kind, remote.kind), family);
     }
 
     /// Decides, lane by lane, the order of checks.
@@ -177,7 +234,16 @@ impl Pair {
     }
 
     pub(crate) const fn lane(&self) -> Lane {
-        self.lane
+        self.crowd.lane()
+    }
+
+    /// Which pairs it competes with for a place in the list.
+    pub(crate) const fn crowd(&self) -> Crowd {
+        self.crowd
+    }
+
+    pub(crate) const fn family(&self) -> Family {
+        self.crowd.family()
     }
 
     /// Until when the peer's latest answer allows data (RFC 7675 §5.1).

@@ -113,6 +113,8 @@ pub(crate) struct Lab {
     /// Everything sent: when, by whom, the path, the bytes.
     pub(crate) trace: Vec<(Instant, usize, Path, Vec<u8>)>,
     pub(crate) events: Vec<(Instant, usize, Event)>,
+    /// IPv6 packets are lost on the way.
+    pub(crate) is_ipv6_dead: bool,
     net: Net,
     nats: [NatBox; 2],
     flying: BinaryHeap<Reverse<Packet>>,
@@ -135,6 +137,7 @@ impl Lab {
             now: Instant::ZERO,
             trace: vec![],
             events: vec![],
+            is_ipv6_dead: false,
             net,
             nats: [nat(0), nat(1)],
             flying: BinaryHeap::new(),
@@ -279,7 +282,8 @@ impl Lab {
         let source = self.nats[side].outbound(tuple.local, tuple.remote);
         // A private address behind the other side's NAT is unreachable.
         let unreachable = private(tuple.remote) && self.net.nats[1 - side] != Nat::None;
-        if self.rng.chance(self.net.loss) || unreachable {
+        let dead = self.is_ipv6_dead && tuple.remote.is_ipv6();
+        if self.rng.chance(self.net.loss) || unreachable || dead {
             return;
         }
         let at = self.now + Duration::from_millis(self.net.delay_ms);
