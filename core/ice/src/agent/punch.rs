@@ -130,6 +130,17 @@ impl Agent {
         (here.map(|(_, port)| port), there.map(|(_, port)| port))
     }
 
+    /// Whether data goes, or may go, without a relay of either side: nothing is left to punch for.
+    pub fn has_direct_path(&self) -> bool {
+        self.direct_pair().is_some()
+    }
+
+    /// Whether it is too early to say that no pair works: a punch is under way, or both NATs are being left alone
+    /// for the first or the second time. The agent does not fail meanwhile.
+    pub fn awaits_punch(&self) -> bool {
+        self.checks.punching.is_hopeful()
+    }
+
     fn tell_punch_state(&mut self) {
         if let Some(state) = self.punch_state() {
             self.tell(Event::Punch(PunchEvent::StateChanged(state)));
