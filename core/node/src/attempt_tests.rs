@@ -1,7 +1,6 @@
 //! Attempts to connect: glare, repetition, restarts, reordering, and what is left of each.
 
 use core::net::SocketAddr;
-use std::time::Duration;
 
 use gimlet_ice::Role;
 use gimlet_machine::{FourTuple, Instant, PeerId, Session};
@@ -23,7 +22,7 @@ fn friend(secret: u8) -> Identity {
 
 fn says(pair: &mut Pair, from: &Identity, change: impl FnOnce(Description) -> Description) {
     let description = change(offer(from, pair.peer_id(), 1)).seal(from);
-    pair.public_says(&Control::Introduced { from: from.peer_id().0, description });
+    pair.public_says(&Control::Introduced { from: from.peer_id().0, description, seen: None });
 }
 
 fn agents_towards(pair: &Pair, peer: PeerId) -> Vec<(u64, Role)> {
@@ -73,7 +72,7 @@ fn a_peer_that_restarted_while_our_offer_was_on_its_way_gets_the_offer_again() {
     assert_eq!(state(&pair), AttemptState::AwaitAnswer);
     let sequence = 1;
     let description = Description { sequence, ..offer(&larger, pair.peer_id(), 1) };
-    let glare = Control::Introduced { from: them.0, description: description.seal(&larger) };
+    let glare = Control::Introduced { from: them.0, description: description.seal(&larger), seen: None };
     let via = pair.public_id();
     let sent = pair.peer.inner().sequences.ours();
     pair.peer.command(now, |node| node.on_control(now, via, glare));
@@ -91,7 +90,7 @@ fn an_offer_from_a_peer_that_had_answered_ours_begins_anew() {
     let number = pair.peer.inner().peers[&them].attempt.as_ref().unwrap().number;
     let introduced = |pair: &Pair, change: &dyn Fn(Description) -> Description| {
         let description = change(offer(&larger, pair.peer_id(), 1)).seal(&larger);
-        Control::Introduced { from: them.0, description }
+        Control::Introduced { from: them.0, description, seen: None }
     };
     let answer = introduced(&pair, &|offer| Description { kind: Kind::Answer, attempt: number, ..offer });
     pair.peer.command(now, |node| node.on_control(now, via, answer));
@@ -110,7 +109,7 @@ fn a_trickle_that_overtakes_its_answer_does_not_spoil_the_attempt() {
     let ours = pair.peer_id();
     for (kind, sequence) in [(Kind::Trickle, 2), (Kind::Answer, 3)] {
         let description = Description { kind, attempt, sequence, ..offer(&them, ours, 1) }.seal(&them);
-        let control = Control::Introduced { from: to.0, description };
+        let control = Control::Introduced { from: to.0, description, seen: None };
         pair.peer.command(now, |node| node.on_control(now, via, control));
     }
     let state = pair.peer.inner().peers[&to].attempt.as_ref().unwrap().state();
@@ -147,7 +146,7 @@ fn a_flood_of_offers_leaves_room_for_our_own_attempts() {
         let now = pair.wire.now;
         let (via, to) = (pair.public_id(), pair.peer_id());
         let description = offer(&them, to, 1).seal(&them);
-        let control = Control::Introduced { from: them.peer_id().0, description };
+        let control = Control::Introduced { from: them.peer_id().0, description, seen: None };
         pair.peer.command(now, |node| node.on_control(now, via, control));
     }
     let usage = pair.peer.inner().usage();
@@ -176,12 +175,12 @@ fn an_offer_that_cannot_be_taken_up_does_not_cost_us_our_own() {
         let one = Identity::from_secret(secret);
         let (via, to) = (pair.public_id(), pair.peer_id());
         let description = offer(&one, to, 1).seal(&one);
-        let control = Control::Introduced { from: one.peer_id().0, description };
+        let control = Control::Introduced { from: one.peer_id().0, description, seen: None };
         pair.peer.command(now, |node| node.on_control(now, via, control));
     }
     let (via, to) = (pair.public_id(), pair.peer_id());
     let description = offer(&smaller, to, 1).seal(&smaller);
-    let control = Control::Introduced { from: them.0, description };
+    let control = Control::Introduced { from: them.0, description, seen: None };
     pair.peer.command(now, |node| node.on_control(now, via, control));
     let entry = &pair.peer.inner().peers[&them];
     assert!(entry.attempt.as_ref().is_some_and(|attempt| attempt.ours), "{entry:?}");

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use gimlet_ice::PunchLimits;
 use gimlet_machine::PeerId;
 use gimlet_turn::{PeerPolicy, ServerLimits};
 use rustls::crypto::CryptoProvider;
@@ -194,6 +195,9 @@ pub struct Limits {
     /// The longest wait between two tries to get a lost peer back; the first wait is
     /// [`RETRY_MIN`](crate::RETRY_MIN).
     pub retry_max: Duration,
+    /// What hole punching may cost where a NAT gives every destination another port; `None`: it is not tried.
+    /// Both ends have to allow it.
+    pub punch: Option<PunchLimits>,
 }
 
 impl Default for Limits {
@@ -206,6 +210,7 @@ impl Default for Limits {
             close_timeout: Duration::from_secs(10),
             introductions_per_second_max: 32,
             retry_max: Duration::from_secs(30),
+            punch: Some(PunchLimits::default()),
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::event::{Event, Progress, Via};
 use crate::gather::can_reach;
 use crate::node::Node;
 use crate::peer::{Attempt, Ice, Peer};
+use crate::punch::Hole;
 use crate::repair::Repair;
 use crate::state::{AttemptState, AttemptStep, LinkState};
 use crate::ticket::{Ticket, TicketError};
@@ -25,6 +26,9 @@ pub const RETRY_MIN: Duration = Duration::from_millis(500);
 /// How long the QUIC handshake towards one address of a ticket may take before the next address is
 /// tried. Three initial probe time-outs of QUIC fit (RFC 9002 §6.2.2).
 const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// By how much an attempt is extended, again and again, while a punch may still help.
+const PUNCH_EXTENSION: Duration = Duration::from_secs(2);
 
 /// ICE agents at once; beyond, connecting is refused until one ends.
 pub const ICE_AGENTS_MAX: usize = 256;
@@ -157,7 +161,8 @@ impl Node {
         let nth = self.rng.u64();
         let rng = self.rng.fork_nth("ice", nth);
         // Data leaves the relay as soon as a direct path works, if the peer follows: its description says so.
-        let config = gimlet_ice::Config { role, renomination: true, ..gimlet_ice::Config::default() };
+        let punch = self.config.limits.punch.unwrap_or_default();
+        let config = gimlet_ice::Config { role, renomination: true, punch, ..gimlet_ice::Config::default() };
         let mut agent = Agent::new(now, rng, config);
         agent.expect_restarts();
         for local in self.config.shown_addresses().to_vec() {
@@ -165,8 +170,8 @@ impl Node {
             let _ = agent.add_local_candidate(now, Candidate::host(local));
         }
         let (told, shunned, repair) = (BTreeSet::new(), BTreeSet::new(), Repair::default());
-        let (connection, told_end) = (None, false);
-        let ice = Ice { peer, agent, attempt, via, connection, told, told_end, shunned, repair };
+        let (connection, told_end, hole) = (None, false, Hole::default());
+        let ice = Ice { peer, agent, attempt, via, connection, told, told_end, shunned, repair, hole };
         let id = self.children.ice.insert(ice);
         self.add_gathered(now, id);
         Some(id)
@@ -249,6 +254,7 @@ impl Node {
         let (peer, connection) = (ice.peer, ice.connection);
         self.progress(peer, Progress::PathSelected(path));
         self.on_path_found(id);
+        self.expect_punch(now, id);
         let Some(connection) = connection else { return };
         let before = self.children.quic.path(connection);
         if before == Some(path) {
@@ -265,12 +271,10 @@ impl Node {
     /// Ends the attempt towards `peer` without a connection. A wanted peer with a known address is
     /// tried again later; so is one that had been connected before. If a link stands, nothing is lost.
     pub(crate) fn fail(&mut self, now: Instant, peer: PeerId, cause: ConnectError) {
-        let attempt = self.take_attempt(peer);
-        let Some(entry) = self.peers.get_mut(&peer) else { return };
-        if let Some(mut attempt) = attempt {
+        if let Some(mut attempt) = self.take_attempt(peer) {
+            let ice = attempt.ice.take().and_then(|id| self.remove_agent(id));
+            let Some(entry) = self.peers.get_mut(&peer) else { return };
             let explains = attempt.ours || entry.wanted;
-            let ice = attempt.ice.take().and_then(|id| self.children.ice.remove(id));
-            self.children.relays.mark_stale();
             if let Some(mut ice) = ice.filter(|_| explains) {
                 ice.agent.close(now);
                 entry.last_agent = Some(Box::new(ice.agent));
@@ -296,7 +300,9 @@ impl Node {
     /// Ends an agent; what relays let through for it is let go.
     pub(crate) fn remove_agent(&mut self, id: Id<Ice>) -> Option<Ice> {
         self.children.relays.mark_stale();
-        self.children.ice.remove(id)
+        let ice = self.children.ice.remove(id)?;
+        self.release_hole(&ice);
+        Some(ice)
     }
 
     /// Takes the attempt out of its place, and its timers with it.
@@ -325,7 +331,9 @@ impl Node {
         match timer {
             Timer::Attempt(peer) => {
                 let attempt = self.peers.get(&peer).and_then(|entry| entry.attempt.as_ref());
-                if let Some(cause) = attempt.map(Attempt::timeout_cause) {
+                if attempt.and_then(|attempt| attempt.ice).is_some_and(|id| self.awaits_punch(now, id)) {
+                    self.timers.set(Timer::Attempt(peer), now + PUNCH_EXTENSION);
+                } else if let Some(cause) = attempt.map(Attempt::timeout_cause) {
                     self.fail(now, peer, cause);
                 }
             }
@@ -342,6 +350,8 @@ impl Node {
                 self.close_link(now, peer, crate::close::GOODBYE, b"goodbye", LostCause::ClosedByUs);
             }
             Timer::Repair(peer) => self.repair(now, peer),
+            Timer::Punch(peer) => self.on_punch_timer(now, peer),
+            Timer::Sample => self.end_sampling(now),
             Timer::Hello(peer) => {
                 if let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) {
                     link.greeting.handle_timeout(now);

@@ -4,6 +4,8 @@
 //! messages on it: first a [`gimlet_handshake::Hello`], then [`Control`] values. Streams are
 //! ordered, so nothing is understood before the hello.
 
+use core::net::SocketAddr;
+
 use gimlet_machine::PeerId;
 use serde::{Deserialize, Serialize};
 
@@ -19,12 +21,15 @@ pub const CONTROL_MESSAGE_MAX: usize = DESCRIPTION_MAX + 64;
 pub(crate) enum Control {
     /// To an introducer: carry this description to `to`.
     Introduce { to: [u8; 32], description: Vec<u8> },
-    /// From an introducer: `from` asked me to carry this to you.
-    Introduced { from: [u8; 32], description: Vec<u8> },
+    /// From an introducer: `from` asked me to carry this to you. `seen`: where I see it, if it is not me.
+    Introduced { from: [u8; 32], description: Vec<u8>, seen: Option<SocketAddr> },
     /// From an introducer: `peer` cannot be reached through me.
     Unreachable { peer: [u8; 32], why: Unreachable },
     /// From a public node: I relay for you, and this is how to ask.
     Relay(RelayPass),
+    /// From a public node: I answer STUN on this port too, at the address where you reach me. Whether your NAT
+    /// gives that another port than it gives my other one shows what it does.
+    Witness { port: u16 },
 }
 
 /// Why an introducer did not carry a description.
@@ -68,7 +73,8 @@ mod tests {
 
     #[test]
     fn the_largest_description_fits_a_control_message() {
-        let message = Control::Introduced { from: [1; 32], description: vec![0; DESCRIPTION_MAX] };
+        let seen = Some("[2001:db8::1]:65535".parse().unwrap());
+        let message = Control::Introduced { from: [1; 32], description: vec![0; DESCRIPTION_MAX], seen };
         assert!(message.encode().len() <= CONTROL_MESSAGE_MAX);
     }
 }

@@ -45,7 +45,8 @@ impl Node {
         if is_stun(input.bytes) {
             return self.demux_stun(now, input);
         }
-        if let Some(64..=127 | 192..=255) = input.bytes.first() {
+        let witness = self.children.nat.booths.contains(input.path.on_wire().local);
+        if let (false, Some(64..=127 | 192..=255)) = (witness, input.bytes.first()) {
             return self.demux_quic(now, input);
         }
         self.counters.unknown_protocol += 1;

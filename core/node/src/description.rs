@@ -4,11 +4,12 @@
 //! reads it, as every signalling server does, but cannot alter or forge one, and cannot replay one
 //! either: sequence numbers only grow.
 
-use gimlet_ice::{Candidate, Credentials};
+use gimlet_ice::{Candidate, Credentials, OUTSIDE_MAX};
 use gimlet_machine::PeerId;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::{Identity, Purpose, SIGNATURE_LEN, verify};
+use crate::punch::Word;
 
 /// Length of an encoded description with its signature; longer ones are refused unread. Bytes.
 pub const DESCRIPTION_MAX: usize = 4_096;
@@ -32,6 +33,8 @@ pub(crate) enum Kind {
     Restart,
     /// The answer to a restart, with the same.
     Restarted,
+    /// About a punch: see [`crate::punch`]. It has no candidates.
+    Punch,
 }
 
 /// One signed message about one attempt to connect.
@@ -53,6 +56,8 @@ pub(crate) struct Description {
     pub(crate) end_of_candidates: bool,
     /// The sender follows renominations (`ice-options:renomination`).
     pub(crate) renomination: bool,
+    /// What [`Kind::Punch`] has to say.
+    pub(crate) punch: Option<Word>,
 }
 
 /// Why a description was not believed.
@@ -88,7 +93,11 @@ impl Description {
         }
         let (description, rest) =
             postcard::take_from_bytes::<Description>(content).map_err(|_| DescriptionError::Malformed)?;
-        if !rest.is_empty() || description.candidates.len() > DESCRIPTION_CANDIDATES_MAX {
+        let outside = description.punch.as_ref().map_or(0, |word| word.outside.len());
+        if !rest.is_empty()
+            || description.candidates.len() > DESCRIPTION_CANDIDATES_MAX
+            || outside > OUTSIDE_MAX
+        {
             return Err(DescriptionError::Malformed);
         }
         if description.credentials().validate().is_err() {
@@ -127,6 +136,7 @@ mod tests {
             candidates: vec![Candidate::host("192.0.2.1:5000".parse().unwrap()).to_string()],
             end_of_candidates: true,
             renomination: true,
+            punch: None,
         }
     }
 

@@ -266,6 +266,9 @@ gimlet_machine::counters! {
         relays_over_limit,
         /// Passes for relays that cannot be used: expired, over a limit, or not asked for.
         refused_passes,
+        /// Questions and beginnings of punches that came too often, were not the peer's to say, or found too many
+        /// punches under way.
+        punches_refused,
         /// Permissions and channels that were not asked for because a relay already has its most.
         relay_peers_over_limit,
     }

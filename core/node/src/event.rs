@@ -1,10 +1,12 @@
 //! What a node tells its application.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
+use gimlet_ice::{Declined, Part};
 use gimlet_machine::{Path, PeerId};
+use gimlet_stun::PortModel;
 
 use crate::control::Unreachable;
 use crate::error::{ConnectError, LostCause};
@@ -201,6 +203,8 @@ pub enum Progress {
         /// With how many candidates of the peer that we can use.
         candidates: usize,
     },
+    /// About punching a hole through NATs.
+    Punch(PunchProgress),
     /// TLS is done and the peer is who it should be.
     Authenticated,
     /// The next try follows after this long.
@@ -250,8 +254,80 @@ impl fmt::Display for Progress {
             Progress::RestartAgreed { candidates } => {
                 write!(f, "restart agreed on, with {candidates} candidates of the peer")
             }
+            Progress::Punch(step) => step.fmt(f),
             Progress::Authenticated => f.write_str("TLS done, identity verified"),
             Progress::RetryIn(wait) => write!(f, "trying again in {wait:.1?}"),
+        }
+    }
+}
+
+/// One step on the way to a hole in a NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PunchProgress {
+    /// What the NAT in front of us does, as far as servers could tell.
+    Nat {
+        /// Whether the outside port depends on the destination, if that is known.
+        dependent: Option<bool>,
+        /// Which outside ports fresh sockets get, if that is known.
+        port_model: Option<PortModel>,
+        /// Our outside address.
+        outside: Option<IpAddr>,
+    },
+    /// No direct path works: a hole is being punched.
+    Begun {
+        /// What we do.
+        part: Part,
+        /// Sockets that the side which opens is to open.
+        sockets: u16,
+        /// Ports that the side which probes tries at first.
+        probes: u16,
+        /// The chance that this hits, in millionths, if the NATs do what they did.
+        chance: u32,
+    },
+    /// The punch reached the peer, or the peer reached us.
+    Hit,
+    /// Everything that was allowed was tried, and nothing was hit.
+    Exhausted {
+        /// When we ask for the next one; `None`: the peer does.
+        again: Option<Duration>,
+    },
+    /// There is no punch.
+    Declined(Declined),
+    /// The peer says that a punch would be of no use, or that it wants none.
+    Refused,
+}
+
+impl fmt::Display for PunchProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            PunchProgress::Nat { dependent, port_model, outside } => {
+                f.write_str(match dependent {
+                    Some(true) => "NAT: another port for every destination",
+                    Some(false) => "NAT: one port for all destinations, or there is none",
+                    None => "NAT: not known whether the port depends on the destination",
+                })?;
+                if let Some(model) = port_model {
+                    write!(f, "; ports {model}")?;
+                }
+                outside.map_or(Ok(()), |ip| write!(f, "; outside {ip}"))
+            }
+            PunchProgress::Begun { part, sockets, probes, chance } => {
+                let percent = chance / 10_000;
+                match part {
+                    Part::Open => write!(f, "punching: {sockets} sockets open the way, {percent} in 100"),
+                    Part::Probe => {
+                        write!(f, "punching: trying {probes} ports of {sockets} open ones, {percent} in 100")
+                    }
+                    Part::Meet => f.write_str("punching: both NATs are left alone, then both sides begin"),
+                }
+            }
+            PunchProgress::Hit => f.write_str("punching: a hit"),
+            PunchProgress::Exhausted { again: Some(wait) } => {
+                write!(f, "punching: nothing was hit; again in {wait:.0?}")
+            }
+            PunchProgress::Exhausted { again: None } => f.write_str("punching: nothing was hit"),
+            PunchProgress::Declined(why) => write!(f, "no punch: {why}"),
+            PunchProgress::Refused => f.write_str("no punch: the peer sees no use in it"),
         }
     }
 }

@@ -44,6 +44,18 @@ impl Gathering {
         self.mapped.iter().map(|(flow, mapped)| (flow.local, flow.remote, mapped.address))
     }
 
+    /// What servers have seen of the socket `base` lately, each with what it saw.
+    pub(crate) fn views(
+        &self,
+        now: Instant,
+        base: SocketAddr,
+        lately: Duration,
+    ) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
+        let of =
+            self.mapped.iter().filter(move |(flow, seen)| flow.local == base && now.since(seen.at) < lately);
+        of.map(|(flow, seen)| (flow.remote, seen.address))
+    }
+
     /// Whether answers of STUN servers are still expected.
     pub(crate) fn is_pending(&self) -> bool {
         !self.pending.is_empty()
@@ -133,6 +145,9 @@ impl Node {
     }
 
     pub(crate) fn on_stun(&mut self, now: Instant, event: &ClientEvent) {
+        if self.on_sampled(now, event) {
+            return;
+        }
         match *event {
             ClientEvent::Answered { id, path, mapped, .. } => {
                 let gathering = &mut self.children.gathering;

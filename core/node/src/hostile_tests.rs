@@ -89,6 +89,7 @@ pub(crate) fn offer(from: &Identity, to: PeerId, sequence: u64) -> Description {
         candidates: vec!["candidate:1 1 udp 2130706431 203.0.113.9 9 typ host".into()],
         end_of_candidates: true,
         renomination: true,
+        punch: None,
     }
 }
 
@@ -97,7 +98,7 @@ fn a_lying_introducer_gets_nothing_but_counters() {
     let mut pair = Pair::connected();
     let (friend, liar) = (Identity::from_secret([3; 32]), Identity::from_secret([1; 32]));
     let to = pair.peer_id();
-    let says = |description| Control::Introduced { from: friend.peer_id().0, description };
+    let says = |description| Control::Introduced { from: friend.peer_id().0, description, seen: None };
 
     let mut altered = offer(&friend, to, 1).seal(&friend);
     altered[40] ^= 1;

@@ -12,7 +12,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use gimlet_ice::{CandidateKind, Role};
-use gimlet_machine::{Id, Instant, PeerId};
+use gimlet_machine::{Id, Instant, Path, PeerId};
 
 use crate::config::Paths;
 use crate::connect::ANSWERS_MAX;
@@ -22,6 +22,7 @@ use crate::error::ConnectError;
 use crate::event::{Progress, Via};
 use crate::node::Node;
 use crate::peer::{Attempt, Ice, Link, Peer};
+use crate::punch::Word;
 use crate::state::{AttemptState, AttemptStep};
 use crate::timer::Timer;
 
@@ -97,7 +98,7 @@ impl Node {
     ) -> Option<(Vec<u8>, usize)> {
         let ice = self.children.ice.get(id)?;
         let candidates: Vec<String> = ice.agent.local_candidates().map(ToString::to_string).collect();
-        self.seal_description(now, id, kind, candidates)
+        self.seal_description(now, id, kind, candidates, None)
     }
 
     /// If the introducer does not read, the attempt ends by its timer or with the introducer.
@@ -107,12 +108,13 @@ impl Node {
         self.send_control(now, via, &Control::Introduce { to, description });
     }
 
-    fn seal_description(
+    pub(crate) fn seal_description(
         &mut self,
         now: Instant,
         id: Id<Ice>,
         kind: Kind,
         mut candidates: Vec<String>,
+        punch: Option<Word>,
     ) -> Option<(Vec<u8>, usize)> {
         candidates.truncate(DESCRIPTION_CANDIDATES_MAX);
         let count = candidates.len();
@@ -124,7 +126,8 @@ impl Node {
         let end_of_candidates = has_end && !self.is_gathering();
         let from = self.peer_id().0;
         let ice = self.children.ice.get_mut(id)?;
-        ice.told_end = end_of_candidates;
+        // What is said about a punch says nothing about candidates.
+        ice.told_end = if kind == Kind::Punch { ice.told_end } else { end_of_candidates };
         if end_of_candidates {
             ice.agent.end_of_local_candidates(now);
         }
@@ -140,6 +143,7 @@ impl Node {
             candidates,
             end_of_candidates,
             renomination: true,
+            punch,
         };
         Some((description.seal(&self.config.identity), count))
     }
@@ -158,7 +162,7 @@ impl Node {
             Some(AttemptState::AwaitIntroducer) | None => false,
         };
         if listening && (!lines.is_empty() || (ended && !ice.told_end)) {
-            if let Some((description, _)) = self.seal_description(now, id, Kind::Trickle, lines) {
+            if let Some((description, _)) = self.seal_description(now, id, Kind::Trickle, lines, None) {
                 self.send_description(now, id, description);
             }
         } else if !lines.is_empty() {
@@ -170,11 +174,12 @@ impl Node {
     pub(crate) fn on_control(&mut self, now: Instant, from: PeerId, message: Control) {
         match message {
             Control::Introduce { to, description } => self.on_introduce(now, from, PeerId(to), description),
-            Control::Introduced { from: sender, description } => {
-                self.on_introduced(now, from, PeerId(sender), &description);
+            Control::Introduced { from: sender, description, seen } => {
+                self.on_introduced(now, (from, seen), PeerId(sender), &description);
             }
             Control::Unreachable { peer, why } => self.on_unreachable(now, from, PeerId(peer), why),
             Control::Relay(pass) => self.on_pass(now, from, &pass),
+            Control::Witness { port } => self.on_witness(from, port),
         }
     }
 
@@ -199,7 +204,9 @@ impl Node {
             None
         };
         let answer = answer.or_else(|| {
-            let carried = self.send_control(now, to, &Control::Introduced { from: from.0, description });
+            let seen = self.seen_at(from);
+            let carried =
+                self.send_control(now, to, &Control::Introduced { from: from.0, description, seen });
             (!carried).then_some(refuse(Unreachable::TooMany))
         });
         if let Some(answer) = answer {
@@ -207,8 +214,22 @@ impl Node {
         }
     }
 
-    /// A description for us, carried by `via`.
-    fn on_introduced(&mut self, now: Instant, via: PeerId, from: PeerId, bytes: &[u8]) {
+    /// Where we see a connected peer.
+    fn seen_at(&self, peer: PeerId) -> Option<SocketAddr> {
+        match self.path(peer)? {
+            Path::Direct(flow) => Some(flow.remote),
+            Path::Relayed { .. } => None,
+        }
+    }
+
+    /// A description for us, carried by `via`, which sees the sender at `seen` if it says so.
+    fn on_introduced(
+        &mut self,
+        now: Instant,
+        (via, seen): (PeerId, Option<SocketAddr>),
+        from: PeerId,
+        bytes: &[u8],
+    ) {
         let description = match Description::open(bytes, from, self.peer_id()) {
             Ok(description) => description,
             Err(DescriptionError::Forged) => return self.counters.forged_descriptions += 1,
@@ -229,6 +250,7 @@ impl Node {
             Kind::Update | Kind::Moved => self.on_update(now, from, &description),
             Kind::Restart => self.on_restart(now, via, from, &description),
             Kind::Restarted => self.on_restarted(now, from, &description),
+            Kind::Punch => self.on_word(now, (via, seen), from, &description),
         }
     }
 
@@ -271,6 +293,7 @@ impl Node {
         }
         self.timers.set(Timer::Attempt(from), now + self.config.limits.attempt_timeout);
         let candidates = self.learn(now, id, offer);
+        self.expect_punch(now, id);
         self.progress(from, Progress::OfferReceived { via, candidates });
         let candidates = self.describe(now, id, Kind::Answer);
         self.progress(from, Progress::AnswerSent { candidates });
@@ -325,6 +348,7 @@ impl Node {
             attempt.and_then(|attempt| attempt.step(AttemptStep::Described).then_some(attempt.ice)?);
         let Some(id) = expected else { return self.counters.stale_descriptions += 1 };
         let candidates = self.learn(now, id, answer);
+        self.expect_punch(now, id);
         self.progress(from, Progress::AnswerReceived { candidates });
     }
 

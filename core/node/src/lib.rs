@@ -30,6 +30,12 @@
 //! is granted, because the pass holds what the relay would have asked for. What ICE and QUIC write for [`gimlet_machine::Path::Relayed`] is
 //! wrapped on its way out, and what the relay forwards is unwrapped before anybody else sees it.
 //!
+//! Where a NAT gives every destination another port, no candidate can be right, and a hole is *punched*: without a
+//! direct path after a second or so, beside a relayed connection or before there is any, each end finds out what its
+//! NAT does, both tell each other, and begin together ([`Limits::punch`]). Public nodes help: each answers STUN on a
+//! second port, and says where it sees a peer. Nothing is sprayed anywhere else. Two hard NATs are left to relays unless
+//! both ends are told otherwise ([`PunchLimits::both_dependent`]).
+//!
 //! Inside, children do the work: one STUN client and server, one TURN client per relay, a TURN server, one ICE
 //! agent per peer, one QUIC endpoint. Sockets that a child needs are asked of the driver
 //! ([`gimlet_machine::Request`]). Input goes to the child it belongs to; then the node *settles*: events of one child
@@ -59,6 +65,12 @@
 //!   given back when none has needed them for [`RELAY_IDLE`].
 //! * A peer that uses direct paths only ([`Paths::DirectOnly`]) hears nothing from relayed addresses that the other
 //!   side has named. A check that arrives before the name does is taken for a direct one.
+//! * It does not take a peer's word for where to punch. A public node has to see it there, one whose ticket the
+//!   application gave us, or the peer has to have been heard from there (RFC 8445 §19.5.1). At most
+//!   [`PUNCHES_MAX`] punches are under way at once, and none while a direct path works.
+//! * It does not know for certain that a NAT is easy: two ports of one public node see the same, and a NAT that minds
+//!   addresses only shows when somebody elsewhere sees something else. Behind a public node whose second port is
+//!   closed by a firewall, it does not know at all, and does not punch.
 //! * It does not hide descriptions from the introducer, as RFC 8445 §19.3 assumes of any signalling.
 //!   What an introducer learns lets it disturb checks; it cannot read or alter what peers say,
 //!   because QUIC is pinned to their ids.
@@ -127,8 +139,10 @@ mod hostile_tests;
 mod identity;
 mod introduce;
 mod link;
+mod nat;
 mod node;
 mod peer;
+mod punch;
 mod relay;
 mod relay_pass;
 #[cfg(test)]
@@ -147,6 +161,7 @@ mod streams;
 mod ticket;
 mod timer;
 mod usage;
+mod witness;
 
 pub use command::{Command, CommandError, Outcome};
 pub use config::{Allow, Config, Limits, Outside, Paths, RelayConfig, TurnServer};
@@ -155,15 +170,18 @@ pub use control::{CONTROL_MESSAGE_MAX, Unreachable};
 pub use description::{DESCRIPTION_CANDIDATES_MAX, DESCRIPTION_MAX};
 pub use embedded::RelayReport;
 pub use error::{ConfigError, ConnectError, Error, LostCause, NodeCounters};
-pub use event::{Event, Progress, Via};
+pub use event::{Event, Progress, PunchProgress, Via};
 pub use explain::{Explanation, MappingSeen, Verdict};
 pub use gather::REFLEXIVE_MAX;
-pub use gimlet_ice::PairReport;
+pub use gimlet_ice::{Declined, PairReport, Part, PunchLimits};
+pub use gimlet_stun::PortModel;
 pub use gimlet_turn::{PeerPolicy, ServerCounters, ServerLimits};
 pub use identity::Identity;
 pub use link::CONTROL_QUEUE_MAX;
+pub use nat::SAMPLINGS_PER_MINUTE_MAX;
 pub use node::{ACCEPT_QUEUE_MAX, EVENTS_MAX, Node, STATE_EVENTS_MAX};
 pub use peer::UNACCEPTED_STREAMS_MAX;
+pub use punch::PUNCHES_MAX;
 pub use relay::PERMITTED_PER_PEER_MAX;
 pub use relay_pass::RELAY_PASS_LIFETIME;
 pub use relays::{RELAY_IDLE, TURN_SERVERS_MAX};
@@ -173,3 +191,4 @@ pub use sequence::SEQUENCES_MAX;
 pub use streams::{ENDED_BYTES_MAX, ENDED_STREAMS_MAX, OVER_STREAMS_MAX, Stream};
 pub use ticket::{TICKET_ADDRESSES_MAX, TICKET_TEXT_MAX, Ticket, TicketError};
 pub use usage::Usage;
+pub use witness::WITNESSES_MAX;

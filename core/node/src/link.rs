@@ -239,6 +239,7 @@ impl Node {
             self.tell(Event::StreamsReady { peer });
         }
         self.hand_out_pass(now, peer);
+        self.name_witness(now, peer);
         if introduces {
             if let Some(server) = self.address_of(peer) {
                 self.gather_from(now, server);
@@ -341,6 +342,7 @@ impl Node {
         self.timers.clear(Timer::Close(peer));
         self.timers.clear(Timer::Hello(peer));
         self.timers.clear(Timer::Pass(peer));
+        self.children.nat.forget_witness(peer);
         self.timers.clear(Timer::Repair(peer));
         self.closing.links.remove(&peer);
         let reconnecting = self.is_missed(peer, &cause, was_open);

@@ -18,6 +18,7 @@ use crate::embedded::Embedded;
 use crate::error::{ConfigError, NodeCounters};
 use crate::event::{Event, Progress};
 use crate::gather::Gathering;
+use crate::nat::Nat;
 use crate::peer::{Ice, Peer};
 use crate::relays::Relays;
 use crate::requests::{Owner, Requests};
@@ -76,6 +77,7 @@ pub(crate) struct Children {
     pub(crate) ice: Arena<Ice>,
     pub(crate) gathering: Gathering,
     pub(crate) relays: Relays,
+    pub(crate) nat: Nat,
     /// The relay that we are, if we are one.
     pub(crate) embedded: Option<Embedded>,
 }
@@ -105,6 +107,7 @@ impl Node {
             server: Server::new(gimlet_stun::ServerConfig::default()),
             ice: Arena::new(),
             gathering: Gathering::new(),
+            nat: Nat::new(),
             relays: Relays::new(now, rng.fork("turn"), &config)?,
             embedded: Embedded::new(&rng, &config)?,
         };
@@ -337,6 +340,9 @@ impl Machine for Node {
         }
         match owner {
             Owner::Relay(relay) => self.on_relay_answer(now, relay, &answer),
+            Owner::Witness => self.on_witness_answer(now, &answer),
+            Owner::Sample => self.on_sample_answer(now, &answer),
+            Owner::Punch(id) => self.on_punch_answer(now, id, &answer),
         }
         self.settle(now);
     }

@@ -13,6 +13,7 @@ use gimlet_quic::{ConnectionId, StreamId};
 use crate::control::{CONTROL_MESSAGE_MAX, Unreachable};
 use crate::error::{ConnectError, Error, LostCause};
 use crate::event::Via;
+use crate::punch::Hole;
 use crate::repair::Repair;
 use crate::state::{AttemptState, AttemptStep, LinkState, LinkStep};
 use crate::streams::{Outgoing, Stream};
@@ -76,6 +77,7 @@ pub(crate) struct Ice {
     /// The peer's relayed addresses, where we use direct paths only: checks from there go unheard.
     pub(crate) shunned: BTreeSet<SocketAddr>,
     pub(crate) repair: Repair,
+    pub(crate) hole: Hole,
 }
 
 /// An authenticated connection.

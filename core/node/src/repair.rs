@@ -76,6 +76,7 @@ impl Node {
             // A NAT may have forgotten us: what it gives us next, the peer has to know.
             self.children.gathering.doubt();
             self.refresh_gathering(now);
+            self.break_silence(now, id);
         }
         self.progress(peer, step);
     }
@@ -137,7 +138,7 @@ impl Node {
                 } else {
                     // Without anybody to carry it, it arrives with whatever the link still delivers.
                     let from = self.peer_id().0;
-                    self.send_control(now, peer, &Control::Introduced { from, description });
+                    self.send_control(now, peer, &Control::Introduced { from, description, seen: None });
                 }
             }
         }
@@ -177,7 +178,7 @@ impl Node {
     }
 
     /// Who may carry a description: the introducer of before first, another one with each try.
-    fn carrier(&self, id: Id<Ice>) -> Option<PeerId> {
+    pub(crate) fn carrier(&self, id: Id<Ice>) -> Option<PeerId> {
         let ice = self.children.ice.get(id)?;
         let introduces = |entry: &Peer| entry.link.as_ref().is_some_and(Link::introduces);
         let all = self.peers.iter().filter(|(peer, entry)| **peer != ice.peer && introduces(entry));
@@ -234,6 +235,8 @@ impl Node {
             return self.counters.stale_descriptions += 1;
         };
         ice.via = via;
+        self.break_silence(now, id);
+        let Some(ice) = self.children.ice.get_mut(id) else { return };
         if ice.repair.step(RepairStep::Answered) {
             // Both said it at once: it has what it needs, with what we have said.
             return self.on_restart_agreed(now, id, restart);

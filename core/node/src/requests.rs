@@ -3,8 +3,10 @@
 use alloc::collections::BTreeMap;
 use core::net::SocketAddr;
 
-use gimlet_machine::{Queue, Request, SocketId};
+use gimlet_machine::{Id, Queue, Request, SocketId};
 use gimlet_turn::RelayId;
+
+use crate::peer::Ice;
 
 /// Sockets open or being opened at once. Beyond: refused, as the driver would.
 pub const SOCKETS_MAX: usize = 4_096;
@@ -14,6 +16,12 @@ pub const SOCKETS_MAX: usize = 4_096;
 pub(crate) enum Owner {
     /// The relay that we are, for a client.
     Relay(RelayId),
+    /// A public node, to answer STUN on a second port.
+    Witness,
+    /// Finding out what our NAT does.
+    Sample,
+    /// A punch of this agent.
+    Punch(Id<Ice>),
 }
 
 /// Allots the names of sockets and remembers whose they are.

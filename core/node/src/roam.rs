@@ -51,6 +51,7 @@ impl Node {
         self.move_dialed(now);
         let lost = self.children.relays.move_from(now, &gone, &self.config.local_addresses);
         self.move_agents(now, &gone, &lost);
+        self.drop_stranded_sockets(now);
         self.refresh_gathering(now);
         self.update_all(now, if gone.is_empty() { Kind::Update } else { Kind::Moved });
         self.retry_all(now);
@@ -153,7 +154,9 @@ impl Node {
 
     /// Whether `path` leaves from an address that this host has.
     pub(crate) fn is_ours(&self, path: Path) -> bool {
-        self.config.local_addresses.contains(&path.on_wire().local)
+        let local = path.on_wire().local;
+        let punched = || self.children.ice.iter().any(|(_, ice)| ice.hole.has_socket(local));
+        self.config.local_addresses.contains(&local) || punched()
     }
 
     /// The agent of the link to `peer`.

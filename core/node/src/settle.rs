@@ -50,6 +50,10 @@ impl Node {
         }
         self.finish_closing(now);
         self.tell_relays(now);
+        if self.has_said_goodbye() {
+            self.stop_sampling();
+            self.close_witnesses();
+        }
         self.settle_relay(now) || busy
     }
 
@@ -64,7 +68,9 @@ impl Node {
             IceEvent::Failed { .. } => {
                 let peer = self.children.ice.get(id).map(|ice| ice.peer);
                 let attempt = peer.and_then(|peer| self.peers.get(&peer)?.attempt.as_ref());
-                if let (Some(peer), true) = (peer, attempt.is_some_and(|attempt| attempt.ice == Some(id))) {
+                let ours =
+                    attempt.is_some_and(|attempt| attempt.ice == Some(id)) && !self.awaits_punch(now, id);
+                if let (Some(peer), true) = (peer, ours) {
                     self.fail(now, peer, ConnectError::NoPath);
                 }
             }
@@ -73,10 +79,9 @@ impl Node {
             // whether the connection outlives that.
             IceEvent::PathSuspect { path } => self.on_path_doubted(now, id, Progress::PathSuspect(path)),
             IceEvent::ConsentExpired { path } => self.on_path_doubted(now, id, Progress::PathLost(path)),
-            IceEvent::StateChanged(_)
-            | IceEvent::RoleChanged(_)
-            | IceEvent::LocalPeerReflexive { .. }
-            | IceEvent::Punch(_) => {}
+            IceEvent::LocalPeerReflexive { address } => self.on_seen_by_peer(now, id, address),
+            IceEvent::Punch(event) => self.on_punch(now, id, event),
+            IceEvent::StateChanged(_) | IceEvent::RoleChanged(_) => {}
         }
     }
 

@@ -65,6 +65,78 @@ impl RepairState {
     }
 }
 
+/// How far two peers have come in arranging a punch ([`crate::punch`]). One of them, the one with the smaller id,
+/// leads: it asks, and it says when. The other one follows.
+///
+/// ```text
+///         want, asked                sampled             agreed             turn                begin
+///   Idle ─────────────► AwaitProfile ───────► AwaitPeer ───────► AwaitTurn ────► AwaitMoment ───────► AwaitHit
+///     ▲                                                                                                  │
+///     └──────────────────────────────────── end: from anywhere ──────────────────────────────────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum HoleState {
+    /// Nothing is arranged.
+    #[default]
+    Idle,
+    /// What our own NAT does is being found out.
+    AwaitProfile,
+    /// We have said what our NAT does; the peer has to say what its does, or that it begins.
+    AwaitPeer,
+    /// Other punches are under way.
+    AwaitTurn,
+    /// The peer is told; by the time that it knows, we begin.
+    AwaitMoment,
+    /// The agents punch.
+    AwaitHit,
+}
+
+/// What moves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HoleStep {
+    /// No direct path works, or the peer says so.
+    Want,
+    /// Our profile is known, and said.
+    Sampled,
+    /// The peer has what it needs, and so have we.
+    Agreed,
+    /// There is room for one more punch.
+    Turn,
+    /// The agent is told to punch.
+    Begin,
+    /// It is over: a direct path works, or there is no point in going on.
+    End,
+}
+
+impl HoleState {
+    /// The next state; `None` if the step means nothing here.
+    pub(crate) const fn next(self, step: HoleStep) -> Option<HoleState> {
+        use HoleState as S;
+        match (self, step) {
+            (S::Idle, HoleStep::Want) => Some(S::AwaitProfile),
+            (S::AwaitProfile, HoleStep::Sampled) => Some(S::AwaitPeer),
+            (S::AwaitPeer, HoleStep::Agreed) => Some(S::AwaitTurn),
+            (S::AwaitTurn, HoleStep::Turn) => Some(S::AwaitMoment),
+            (S::AwaitMoment, HoleStep::Begin) => Some(S::AwaitHit),
+            (S::AwaitProfile | S::AwaitPeer | S::AwaitTurn | S::AwaitMoment | S::AwaitHit, HoleStep::End) => {
+                Some(S::Idle)
+            }
+            (
+                S::Idle,
+                HoleStep::Sampled | HoleStep::Agreed | HoleStep::Turn | HoleStep::Begin | HoleStep::End,
+            )
+            | (S::AwaitProfile, HoleStep::Want | HoleStep::Agreed | HoleStep::Turn | HoleStep::Begin)
+            | (S::AwaitPeer, HoleStep::Want | HoleStep::Sampled | HoleStep::Turn | HoleStep::Begin)
+            | (S::AwaitTurn, HoleStep::Want | HoleStep::Sampled | HoleStep::Agreed | HoleStep::Begin)
+            | (S::AwaitMoment, HoleStep::Want | HoleStep::Sampled | HoleStep::Agreed | HoleStep::Turn)
+            | (
+                S::AwaitHit,
+                HoleStep::Want | HoleStep::Sampled | HoleStep::Agreed | HoleStep::Turn | HoleStep::Begin,
+            ) => None,
+        }
+    }
+}
+
 /// What an attempt to reach a peer waits for.
 #[allow(clippy::enum_variant_names, reason = "states are named by what they await")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,6 +225,8 @@ mod tests {
     fn the_transition_tables_are_the_ones_drawn_above() {
         use AttemptState as A;
         use AttemptStep as T;
+        use HoleState as H;
+        use HoleStep as P;
         let mut rows = Vec::new();
         for state in [A::AwaitIntroducer, A::AwaitAnswer, A::AwaitPath, A::AwaitConnection] {
             for step in [T::Offered, T::IntroducerLost, T::Described, T::PathValid] {
@@ -176,6 +250,13 @@ mod tests {
                 }
             }
         }
+        for state in [H::Idle, H::AwaitProfile, H::AwaitPeer, H::AwaitTurn, H::AwaitMoment, H::AwaitHit] {
+            for step in [P::Want, P::Sampled, P::Agreed, P::Turn, P::Begin, P::End] {
+                if let Some(next) = state.next(step) {
+                    rows.push(format!("{state:?} --{step:?}--> {next:?}"));
+                }
+            }
+        }
         let drawn = [
             "AwaitIntroducer --Offered--> AwaitAnswer",
             "AwaitAnswer --IntroducerLost--> AwaitIntroducer",
@@ -188,6 +269,16 @@ mod tests {
             "AwaitPath --PathFound--> Idle",
             "AwaitPath --Restart--> AwaitAnswer",
             "AwaitAnswer --Answered--> AwaitPath",
+            "Idle --Want--> AwaitProfile",
+            "AwaitProfile --Sampled--> AwaitPeer",
+            "AwaitProfile --End--> Idle",
+            "AwaitPeer --Agreed--> AwaitTurn",
+            "AwaitPeer --End--> Idle",
+            "AwaitTurn --Turn--> AwaitMoment",
+            "AwaitTurn --End--> Idle",
+            "AwaitMoment --Begin--> AwaitHit",
+            "AwaitMoment --End--> Idle",
+            "AwaitHit --End--> Idle",
         ];
         assert_eq!(rows, drawn);
     }

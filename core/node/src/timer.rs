@@ -19,6 +19,10 @@ pub(crate) enum Timer {
     Hello(PeerId),
     /// The peer's pass for our relay is half over.
     Pass(PeerId),
+    /// The next step of a punch with this peer is due.
+    Punch(PeerId),
+    /// Finding out what our NAT does has taken long enough.
+    Sample,
     /// No connection has needed the relays of public nodes for a while.
     RelayIdle,
 }
@@ -33,6 +37,8 @@ impl Named for Timer {
             Timer::Repair(_) => "repair",
             Timer::Hello(_) => "hello",
             Timer::Pass(_) => "relay pass",
+            Timer::Punch(_) => "punch",
+            Timer::Sample => "sample",
             Timer::RelayIdle => "relay idle",
         }
     }
