@@ -7,7 +7,7 @@ use crate::inhabitant::Inhabitant;
 
 /// Whether nodes guess ports. Where they would have to, meeting directly is a matter of chance, and the table
 /// has the shares beside the formula.
-pub const NODES_PUNCH: bool = false;
+pub const NODES_PUNCH: bool = true;
 
 /// Whether nodes reach relays over TCP, and so get out of networks that drop datagrams.
 pub const RELAYS_OVER_TCP: bool = false;
