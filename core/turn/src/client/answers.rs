@@ -45,13 +45,13 @@ impl Client {
         }
         let Some(request) = self.requests.remove(id, &mut self.timers) else { return Answered::Unknown };
         if let Some(kind) = message.unknown_required().next() {
-            self.fail(Failure::UnknownAttribute { kind });
+            self.fail_or_end(&request.ask, Failure::UnknownAttribute { kind });
             return Answered::Ours;
         }
         match (message.class(), code) {
             (Class::Success, _) => self.on_success(now, request, message),
             (_, Some(code)) => self.on_refused(now, request, code, message),
-            (_, None) => self.fail(Failure::Incomplete),
+            (_, None) => self.fail_or_end(&request.ask, Failure::Incomplete),
         }
         Answered::Ours
     }

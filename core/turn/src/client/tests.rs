@@ -370,6 +370,25 @@ fn case_53_release_asks_for_lifetime_zero_and_any_answer_will_do() {
     }
 }
 
+/// What cannot be understood ends it too: an unsigned refusal that depends on an attribute nobody knows, or one
+/// without a code.
+#[test]
+fn case_53_a_release_ends_whatever_comes_back() {
+    let strange = |delete: &[u8]| {
+        answer_with(delete, Class::Error, None, |writer| {
+            writer.error_code(438, "Stale Nonce").attribute(0x7ffe, b"what is this")
+        })
+    };
+    let codeless = |delete: &[u8]| answer_with(delete, Class::Error, Some(&key()), |writer| writer);
+    for answer in [strange as fn(&[u8]) -> Vec<u8>, codeless] {
+        let mut play = allocated(quiet());
+        run(&mut play, Client::release);
+        let delete = said(&mut play);
+        play.hears(path(), &answer(&delete)).tells(|event| *event == ClientEvent::Released).quiet();
+        assert_eq!((state(&play), play.machine().poll_timeout()), (AllocationState::Released, None));
+    }
+}
+
 #[test]
 fn case_53_a_success_after_the_end_revives_nothing_and_another_is_asked_for() {
     let mut play = allocated(quiet());
