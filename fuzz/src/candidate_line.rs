@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use gimlet_ice::{Agent, CANDIDATE_LINE_MAX, Candidate, Config, FOUNDATION_MAX};
-use gimlet_machine::{FourTuple, Instant, Rng};
+use gimlet_ice::{Agent, CANDIDATE_LINE_MAX, Candidate, Config, Event, FOUNDATION_MAX};
+use gimlet_machine::{FourTuple, Instant, Machine, Rng};
 
 use crate::tape::Tape;
 use crate::target::{Seed, bounded};
@@ -31,10 +31,13 @@ fn check(data: &[u8], write: fn(&Candidate) -> String) {
     let mut tape = Tape::new(bounded(data));
     if tape.u8() & INGREDIENTS == 0 {
         let line = String::from_utf8_lossy(tape.take(usize::MAX)).into_owned();
-        if let Ok(candidate) = line.parse::<Candidate>() {
-            assert!(line.len() <= CANDIDATE_LINE_MAX);
-            assert!(!line.contains(['\r', '\n', '\0']), "{line:?} is more than a line");
-            survives(&candidate, write);
+        match line.parse::<Candidate>() {
+            Ok(candidate) => {
+                assert!(line.len() <= CANDIDATE_LINE_MAX);
+                assert!(!line.contains(['\r', '\n', '\0']), "{line:?} is more than a line");
+                survives(&candidate, write);
+            }
+            Err(_) => named(&line),
         }
     } else {
         let made = made(&mut tape);
@@ -69,6 +72,27 @@ fn survives(candidate: &Candidate, write: fn(&Candidate) -> String) -> Candidate
         assert_eq!(agent.remote_candidates().next(), Some(&read));
     }
     read
+}
+
+/// A line that is none by itself may have a name in place of the address: then the agent asks for it, and shows
+/// what it found as another agent would take it.
+fn named(line: &str) {
+    let Some(shown) = resolved(line) else { return };
+    assert_eq!(resolved(&shown).as_ref(), Some(&shown), "{line:?} is another candidate");
+}
+
+/// The line of the candidate that `line` becomes, once its name is resolved.
+fn resolved(line: &str) -> Option<String> {
+    let now = Instant::ZERO;
+    let mut agent = Agent::new(now, Rng::from_u64(1), Config::default());
+    agent.add_remote_line(now, line).ok()?;
+    let Some(Event::ResolveName { query, .. }) = agent.poll_event() else {
+        panic!("{line:?} was taken and not asked for")
+    };
+    agent.name_resolved(now, query, Some(IpAddr::from([192, 0, 2, 1])));
+    let candidate = agent.remote_candidates().next().expect("what was asked for is taken");
+    assert_eq!(candidate.address.ip(), IpAddr::from([192, 0, 2, 1]));
+    Some(candidate.to_string())
 }
 
 /// A candidate as an owner makes one.

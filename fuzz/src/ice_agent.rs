@@ -97,8 +97,9 @@ fn step(world: &mut World, tape: &mut Tape<'_>) {
         steps::SIGNAL => world.signal(side, usize::from(how >> 1)),
         steps::MAKE_UP => {
             let line = String::from_utf8_lossy(tape.take(usize::from(how >> 1))).into_owned();
-            if let Some(candidate) = read_line(&line) {
-                world.add_remote(side, candidate);
+            match read_line(&line) {
+                Some(candidate) => world.add_remote(side, candidate),
+                None => world.add_line(side, &line),
             }
         }
         steps::CREDENTIALS => {

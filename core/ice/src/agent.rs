@@ -3,6 +3,7 @@
 mod consent;
 mod generation;
 mod input;
+mod names;
 mod nomination;
 mod output;
 mod pairing;
@@ -125,10 +126,16 @@ impl Agent {
     /// known already changes nothing.
     pub fn add_local_candidate(&mut self, now: Instant, candidate: Candidate) -> Result<(), CandidateError> {
         self.admit(&candidate, self.candidates.is_local_ended())?;
+        candidate.validate()?;
         if !candidate.has_base() {
             return Err(CandidateError::NoBase);
         }
+        let candidate = self.conceal(candidate);
+        let hidden = candidate.mdns_name().copied().map(|name| (name, candidate.address.ip()));
         if let Some(id) = self.candidates.add_local(candidate, &self.config.limits)? {
+            if let Some((name, ip)) = hidden {
+                self.on_hidden(name, ip);
+            }
             self.pair_local(id);
             self.checks.consent.reset_returns();
             self.act_on_early_requests(now);
@@ -169,16 +176,27 @@ impl Agent {
     /// signalled type and priority.
     pub fn add_remote_candidate(&mut self, now: Instant, candidate: Candidate) -> Result<(), CandidateError> {
         self.admit(&candidate, self.candidates.is_remote_ended())?;
-        if let (Some(peer), Some(ufrag)) = (&self.session.peer, &candidate.ufrag)
-            && peer.credentials.ufrag != **ufrag
-        {
-            return Err(CandidateError::OtherGeneration);
-        }
+        self.take_remote(candidate)?;
+        self.settle(now);
+        Ok(())
+    }
+
+    fn take_remote(&mut self, candidate: Candidate) -> Result<(), CandidateError> {
+        candidate.validate()?;
+        self.check_generation(&candidate)?;
         let added = self.candidates.add_remote(candidate, &self.config.limits)?;
         self.pair_remote(added);
         self.checks.consent.reset_returns();
-        self.settle(now);
         Ok(())
+    }
+
+    fn check_generation(&self, candidate: &Candidate) -> Result<(), CandidateError> {
+        match (&self.session.peer, &candidate.ufrag) {
+            (Some(peer), Some(ufrag)) if peer.credentials.ufrag != **ufrag => {
+                Err(CandidateError::OtherGeneration)
+            }
+            (Some(_), Some(_) | None) | (None, _) => Ok(()),
+        }
     }
 
     fn admit(&self, candidate: &Candidate, ended: bool) -> Result<(), CandidateError> {
@@ -188,7 +206,6 @@ impl Agent {
         if ended {
             return Err(CandidateError::AfterEnd);
         }
-        candidate.validate()?;
         if candidate.component != self.config.component {
             return Err(CandidateError::OtherComponent(candidate.component));
         }
@@ -211,6 +228,7 @@ impl Agent {
     pub fn close(&mut self, now: Instant) {
         self.step(Step::Close);
         self.answers.clear();
+        self.candidates.names.clear();
         self.checks.clear();
         self.checks.punching = Punching::new();
         self.checklist.remove_unchecked(|_| false, |_| ());
@@ -356,6 +374,7 @@ impl Agent {
         let (check, expiry) = (self.next_check(), self.checks.next_expiry());
         let punch = self.punch_deadline(now);
         self.arm(TimerKey::Punch, punch);
+        self.arm(TimerKey::Name, self.candidates.names.next_expiry());
         self.arm(TimerKey::Check, check);
         self.arm(TimerKey::Expire, expiry);
     }
@@ -365,7 +384,8 @@ impl Agent {
     fn consider_failure(&mut self) {
         let patient = self.timers.at(TimerKey::Patience).is_some();
         let ended = self.candidates.is_local_ended() && self.candidates.is_remote_ended();
-        if self.state != State::Checking || patient || !ended || self.checks.punching.is_hopeful() {
+        let hopeful = self.checks.punching.is_hopeful() || self.candidates.names.is_waiting();
+        if self.state != State::Checking || patient || !ended || hopeful {
             return;
         }
         let open = |pair: &Pair| pair.state().is_open() || pair.is(crate::PairState::Succeeded);
@@ -440,6 +460,7 @@ impl Machine for Agent {
                     self.timers.set(TimerKey::Keepalive, now + KEEPALIVE_INTERVAL);
                 }
                 TimerKey::Consent => self.checks.consent.due = self.checks.consent.pair().is_some(),
+                TimerKey::Name => self.on_names_expired(now),
                 TimerKey::Probe => self.on_probe_late(now),
                 TimerKey::Expiry => self.on_consent_expired(now),
                 TimerKey::Return => self.on_return(),

@@ -9,7 +9,9 @@ use core::net::{IpAddr, SocketAddr};
 use gimlet_machine::{FourTuple, Path};
 
 use crate::priority::{as_peer_reflexive, local_preference};
-use crate::{CandidateError, Foundation, candidate_priority};
+use crate::{CandidateError, Foundation, MdnsName, candidate_priority};
+
+pub(crate) use attribute::Line;
 
 /// How a candidate was learned (RFC 8445 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,6 +144,19 @@ pub struct Candidate {
     /// The username fragment of the generation that it belongs to, if the line said so (RFC 8839 §5.1).
     pub ufrag: Option<Box<str>>,
     base: Base,
+    /// What the line does not tell. Boxed because most hide nothing.
+    guise: Option<Box<Guise>>,
+}
+
+/// How a candidate is shown without addresses that are private (draft-ietf-mmusic-mdns-ice-candidates).
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Guise {
+    /// Under a name that the agent is to draw.
+    Nameless,
+    /// Under this name.
+    Named(MdnsName),
+    /// With its address, which is no secret, and without the related one.
+    Unrelated,
 }
 
 impl Candidate {
@@ -191,6 +206,7 @@ impl Candidate {
             related: Some(base_address),
             ufrag: None,
             base,
+            guise: None,
         }
     }
 
@@ -212,6 +228,7 @@ impl Candidate {
             related: None,
             ufrag: None,
             base,
+            guise: None,
         }
     }
 
@@ -229,6 +246,80 @@ impl Candidate {
     pub fn with_component(mut self, component: u16) -> Self {
         self.component = component;
         self.priority = candidate_priority(self.kind, local_preference(self.priority), component);
+        self
+    }
+
+    /// The same host candidate, with its address hidden from the peer: its line shows a name that the agent
+    /// draws, the same for every candidate of the address (draft-ietf-mmusic-mdns-ice-candidates §3.1.1).
+    /// [`crate::Event::PublishName`] tells it. Other lines of the agent lose their related addresses, and
+    /// foundations, which are digests of addresses, are drawn anew. Hide before anything is signalled. What the
+    /// agent sends still has its source, and candidates of other types, whose addresses others have seen already,
+    /// cannot hide.
+    ///
+    /// ```
+    /// # use gimlet_ice::{Agent, Candidate, Config, Event};
+    /// # use gimlet_machine::{Instant, Machine, Rng};
+    /// let mut agent = Agent::new(Instant::ZERO, Rng::from_u64(1), Config::default());
+    /// let private = Candidate::host("192.168.1.2:4000".parse().unwrap());
+    /// agent.add_local_candidate(Instant::ZERO, private.hidden()).unwrap();
+    /// let line = agent.local_candidates().next().unwrap().to_string();
+    /// let Some(Event::PublishName { name, address }) = agent.poll_event() else { panic!() };
+    /// assert!(line.ends_with(&format!(" 1 UDP 2130706431 {name} 4000 typ host")));
+    /// assert_eq!(address.to_string(), "192.168.1.2");
+    /// ```
+    #[must_use]
+    pub fn hidden(self) -> Self {
+        self.guised(Guise::Nameless)
+    }
+
+    /// The same host candidate, hidden behind a name that the owner chose.
+    #[must_use]
+    pub fn hidden_as(self, name: MdnsName) -> Self {
+        self.guised(Guise::Named(name))
+    }
+
+    fn guised(self, guise: Guise) -> Self {
+        let guise = (self.kind == CandidateKind::Host).then(|| Box::new(guise));
+        Self { guise, ..self }
+    }
+
+    /// The name that its line shows in place of the address.
+    pub fn mdns_name(&self) -> Option<&MdnsName> {
+        match self.guise.as_deref()? {
+            Guise::Named(name) => Some(name),
+            Guise::Nameless | Guise::Unrelated => None,
+        }
+    }
+
+    pub(crate) fn awaits_name(&self) -> bool {
+        matches!(self.guise.as_deref(), Some(Guise::Nameless))
+    }
+
+    /// Whether its line tells an address of ours that it need not.
+    pub(crate) fn is_revealing(&self) -> bool {
+        self.guise.is_none() && self.kind != CandidateKind::Host
+    }
+
+    /// The same with a foundation that tells nothing, and without a related address in its line.
+    pub(crate) fn concealed(mut self, foundation: Foundation) -> Self {
+        if self.is_revealing() {
+            self.guise = Some(Box::new(Guise::Unrelated));
+        }
+        if self.guise.is_some() {
+            self.foundation = foundation;
+        }
+        self
+    }
+
+    /// Whether both have the same name and port.
+    pub(crate) fn is_namesake_of(&self, other: &Candidate) -> bool {
+        let named = self.mdns_name().is_some() && self.mdns_name() == other.mdns_name();
+        named && self.address.port() == other.address.port()
+    }
+
+    /// The same, found at `ip`.
+    pub(crate) fn at(mut self, ip: IpAddr) -> Self {
+        self.address.set_ip(ip);
         self
     }
 
@@ -295,7 +386,15 @@ impl Candidate {
     pub(crate) fn validate(&self) -> Result<(), CandidateError> {
         let ip = self.address.ip();
         let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-        if ip.is_unspecified() || ip.is_multicast() || broadcast || self.address.port() == 0 {
+        if ip.is_unspecified() || ip.is_multicast() || broadcast {
+            return Err(CandidateError::Unusable(self.address));
+        }
+        self.validate_port()
+    }
+
+    /// The part of it that needs no address.
+    pub(crate) fn validate_port(&self) -> Result<(), CandidateError> {
+        if self.address.port() == 0 {
             return Err(CandidateError::Unusable(self.address));
         }
         match self.transport {

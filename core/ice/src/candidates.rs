@@ -2,13 +2,14 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use gimlet_machine::{Arena, Id, Path};
 
+use crate::mdns::Names;
 use crate::pair::Ends;
 use crate::preference::deal;
-use crate::{Candidate, CandidateError, CandidateKind, Foundation, Limits, candidate_priority};
+use crate::{Candidate, CandidateError, CandidateKind, Foundation, Limits, MdnsName, candidate_priority};
 
 /// One of our candidates.
 #[derive(Clone, Debug)]
@@ -61,6 +62,8 @@ pub(crate) enum End {
 pub(crate) struct Candidates {
     locals: Arena<Local>,
     remotes: Arena<Remote>,
+    /// The peer's candidates that have no address yet.
+    pub(crate) names: Names,
     end: End,
     foundations: u16,
     born: u32,
@@ -87,7 +90,14 @@ pub(crate) enum Added {
 
 impl Candidates {
     pub(crate) fn new() -> Self {
-        Self { locals: Arena::new(), remotes: Arena::new(), end: End::Open, foundations: 0, born: 0 }
+        Self {
+            locals: Arena::new(),
+            remotes: Arena::new(),
+            names: Names::default(),
+            end: End::Open,
+            foundations: 0,
+            born: 0,
+        }
     }
 
     pub(crate) fn end_local(&mut self) {
@@ -277,6 +287,7 @@ impl Candidates {
     /// `keep`, over which data flows. Whoever signals that address again takes it over.
     pub(crate) fn restart(&mut self, keep: Option<Id<Remote>>) {
         self.end = End::Open;
+        self.names.clear();
         let gone: Box<[_]> = self.remotes.iter().map(|(id, _)| id).filter(|id| Some(*id) != keep).collect();
         for id in gone {
             self.remotes.remove(id);
@@ -289,6 +300,7 @@ impl Candidates {
 
     /// Forgets signalled candidates that name another fragment than `ufrag`; returns them.
     pub(crate) fn remove_other_generations(&mut self, ufrag: &str) -> Box<[Id<Remote>]> {
+        self.names.remove_other_generations(ufrag);
         let other = |remote: &Remote| remote.candidate.ufrag.as_deref().is_some_and(|named| named != ufrag);
         let stale: Box<[_]> =
             self.remotes.iter().filter(|(_, remote)| other(remote)).map(|(id, _)| id).collect();
@@ -350,6 +362,39 @@ impl Candidates {
             }
         }
         gone.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// The name that stands for `ip`.
+    pub(crate) fn name_of(&self, ip: IpAddr) -> Option<MdnsName> {
+        let mut of_ip = self.locals.iter().filter(|(_, local)| local.candidate.address.ip() == ip);
+        of_ip.find_map(|(_, local)| local.candidate.mdns_name().copied())
+    }
+
+    pub(crate) fn count_named(&self, name: &MdnsName) -> usize {
+        self.locals.iter().filter(|(_, local)| local.candidate.mdns_name() == Some(name)).count()
+    }
+
+    /// Whether any of our addresses is to be hidden.
+    pub(crate) fn is_hiding(&self) -> bool {
+        self.locals.iter().any(|(_, local)| local.candidate.mdns_name().is_some())
+    }
+
+    /// Our candidates, and their foundations, that tell more than they need.
+    pub(crate) fn unconcealed(&self) -> Box<[(Id<Local>, Foundation)]> {
+        let revealing = self.locals.iter().filter(|(_, local)| local.candidate.is_revealing());
+        revealing.map(|(id, local)| (id, local.candidate.foundation)).collect()
+    }
+
+    /// Shows `id` with this foundation. Its number, which pairs are made of, stays.
+    pub(crate) fn conceal(&mut self, id: Id<Local>, foundation: Foundation) {
+        if let Some(local) = self.locals.get_mut(id) {
+            local.candidate = local.candidate.clone().concealed(foundation);
+        }
+    }
+
+    /// Whether the peer's candidate is known by its name.
+    pub(crate) fn has_namesake_of(&self, candidate: &Candidate) -> bool {
+        self.remotes.iter().any(|(_, remote)| remote.candidate.is_namesake_of(candidate))
     }
 
     fn local_foundation(&mut self, foundation: Foundation) -> u16 {

@@ -61,6 +61,12 @@ gimlet_machine::counters! {
         pairs_dropped,
         /// Hits on further sockets of a punch: there were enough.
         hits_ignored,
+        /// Names that were not asked for, or whose addresses were not taken: too many, or of no use.
+        names_refused,
+        /// Names whose addresses nobody knew, or not in time.
+        names_unresolved,
+        /// Addresses for names that nobody waited for any more.
+        names_late,
         /// Events that gave way because the owner did not take them.
         events_dropped,
     }

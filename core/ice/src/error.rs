@@ -16,8 +16,8 @@ pub enum CandidateError {
     UnknownTransport,
     /// A candidate type that this library does not know. Ignore the candidate (RFC 8839 §5.1).
     UnknownKind,
-    /// The address is a host name, as mDNS candidates have it. Resolve it and add the candidate again with
-    /// the address.
+    /// The address is a host name. Where it is an mDNS candidate's, give the line to
+    /// [`crate::Agent::add_remote_line`]; resolve others and add the candidate again with the address, or ignore it.
     UnresolvedName(Box<str>),
     /// The agent checks UDP candidates only.
     UnsupportedTransport,
@@ -30,6 +30,9 @@ pub enum CandidateError {
     OtherComponent(u16),
     /// The candidate belongs to another generation of the peer's credentials (RFC 8838 §9).
     OtherGeneration,
+    /// As many names as [`crate::MDNS_QUERIES_MAX`] wait already, or as many as [`crate::Limits`] allows in one
+    /// generation were asked for.
+    TooManyNames,
     /// There are already as many candidates of this type as [`crate::Limits`] allows.
     TooMany,
     /// The end of candidates was declared on this side (RFC 8838 §13).
@@ -69,6 +72,9 @@ impl fmt::Display for CandidateError {
             }
             CandidateError::TooMany => {
                 f.write_str("too many candidates of this type: raise `Limits` or offer fewer addresses")
+            }
+            CandidateError::TooManyNames => {
+                f.write_str("too many candidates with names: wait for the others, or signal addresses")
             }
             CandidateError::AfterEnd => {
                 f.write_str("the end of candidates was already declared: restart the agent to add more")

@@ -1,12 +1,12 @@
 //! What the owner learns.
 
 use core::fmt;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
 use gimlet_machine::{Path, Queue};
 
-use crate::{PunchState, Role, State};
+use crate::{MdnsName, MdnsQuery, PunchState, Role, State};
 
 /// Something that happened, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,22 @@ pub enum Event {
     },
     /// Hole punching moves on, or needs sockets ([`crate::Agent::punch`]).
     Punch(PunchEvent),
+    /// Publish `name` by multicast DNS on the link of `address`, for as long as the candidates with it are offered
+    /// (draft-ietf-mmusic-mdns-ice-candidates §3.1.1): the peer is told the name only.
+    PublishName {
+        /// What the peer asks for.
+        name: MdnsName,
+        /// What it stands for.
+        address: IpAddr,
+    },
+    /// Ask the link by multicast DNS which address `name` has, and say so with [`crate::Agent::name_resolved`]
+    /// within [`crate::MDNS_TIMEOUT`].
+    ResolveName {
+        /// Which question this is.
+        query: MdnsQuery,
+        /// What the peer calls its address.
+        name: MdnsName,
+    },
     /// No pair works and none can be added any more.
     Failed {
         /// What was tried.
@@ -116,6 +132,8 @@ impl Event {
             | Event::PathSelected { .. }
             | Event::ConsentExpired { .. }
             | Event::RoleChanged(_)
+            | Event::PublishName { .. }
+            | Event::ResolveName { .. }
             | Event::Punch(PunchEvent::OpenSockets { .. } | PunchEvent::CloseSockets { .. })
             | Event::Failed { .. } => false,
         }

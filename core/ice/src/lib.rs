@@ -47,6 +47,11 @@
 //! took a flow's place (Linux without a firewall rule does that): the plan then is to fall silent until both have
 //! forgotten, and to begin at one moment.
 //!
+//! Addresses may stay private (draft-ietf-mmusic-mdns-ice-candidates): [`Candidate::hidden`] offers a random
+//! `.local` name in an address's place, for the owner to publish on its link. Names that the peer offers come
+//! by [`Agent::add_remote_line`], are asked of the owner, and go the way of every candidate once
+//! [`Agent::name_resolved`] answers.
+//!
 //! Whatever is not signed with the right password changes nothing but a counter, and is answered at
 //! most ten times a second by something smaller than itself. What is signed is still bounded: see
 //! [`Limits`].
@@ -63,8 +68,8 @@
 //! * **Punch unasked**, or find out about NATs: that is `gimlet_stun::Discovery`'s work, and the owner's to signal.
 //! * **Send first packets that die on the way** (a low TTL), against NATs that mind early packets: the contract
 //!   has no word for it. A silence and a common beginning do the same, only later.
-//! * **Resolve mDNS names** (RFC 8445 §5.1.1.1 and its drafts): [`CandidateError::UnresolvedName`] hands
-//!   the name to the owner.
+//! * **Speak mDNS**: [`Event::PublishName`] and [`Event::ResolveName`] leave it to the owner, who also decides
+//!   which addresses to hide. Names that belong to the world's DNS are refused ([`CandidateError::UnresolvedName`]).
 //! * **Insist on a restart after lost consent** (RFC 7675 §5.1): the peer's fresh answer on a path proves the
 //!   same as its first one did, and a path that comes back should not need signalling, which may be gone.
 //! * **Hold back probes for four seconds** (RFC 7675 §5.1) once an answer is late and another path works:
@@ -161,6 +166,7 @@ mod error;
 mod event;
 mod foundation;
 mod limits;
+mod mdns;
 mod pair;
 mod preference;
 mod priority;
@@ -179,8 +185,10 @@ pub use event::{Event, FailureCause, PunchEvent};
 pub use foundation::Foundation;
 pub use limits::{
     CANDIDATE_LINE_MAX, CONSENT_INTERVAL_MAX, CONSENT_INTERVAL_MIN, CONSENT_TIMEOUT, FOUNDATION_MAX,
-    KEEPALIVE_INTERVAL, Limits, MESSAGE_MAX, PAC_TIMEOUT, PASSWORD_MAX, TA_MIN, UFRAG_MAX,
+    KEEPALIVE_INTERVAL, Limits, MDNS_QUERIES_MAX, MDNS_TIMEOUT, MESSAGE_MAX, PAC_TIMEOUT, PASSWORD_MAX,
+    TA_MIN, UFRAG_MAX,
 };
+pub use mdns::{MdnsName, MdnsQuery};
 pub use pair::PairError;
 pub use priority::{candidate_priority, pair_priority};
 pub use punch::{

@@ -80,6 +80,15 @@ pub const FOUNDATION_MAX: usize = 32;
 /// meaningful line is a third of this; the rest is room for extensions.
 pub const CANDIDATE_LINE_MAX: usize = 1024;
 
+/// Names of the peer's candidates that wait for the owner's answer. Further ones are refused
+/// ([`crate::CandidateError::TooManyNames`]), as is everything beyond [`Limits::remote_candidates_max`] names in one
+/// generation: each is a multicast to everybody on the link.
+pub const MDNS_QUERIES_MAX: usize = 8;
+
+/// How long a name waits for the owner's answer: the four queries of RFC 6762 §5.2, which leave after 0, 1, 3 and
+/// 7 seconds, and one more second for the last.
+pub const MDNS_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// The largest message the agent writes: a check between two agents with fragments of [`UFRAG_MAX`].
 /// A smaller buffer holds checks and answers back.
 pub const MESSAGE_MAX: usize = 640;

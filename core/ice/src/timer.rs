@@ -23,6 +23,8 @@ pub(crate) enum TimerKey {
     Expiry,
     /// Paths that did not work get another chance.
     Return,
+    /// A name of the peer is given up.
+    Name,
     /// A probe may leave, or a punch moves on by itself.
     Punch,
 }
@@ -39,6 +41,7 @@ impl Timer for TimerKey {
             TimerKey::Probe => "probe",
             TimerKey::Expiry => "consent expires",
             TimerKey::Return => "return",
+            TimerKey::Name => "name expires",
             TimerKey::Punch => "punch",
         }
     }

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use gimlet_ice::{
-    Agent, Candidate, Config, Credentials, Event, Limits, MESSAGE_MAX, Profile, PunchEvent, Role, State,
-    TA_MIN,
+    Agent, Candidate, Config, Credentials, Event, Limits, MESSAGE_MAX, MdnsName, MdnsQuery, Profile,
+    PunchEvent, Role, State, TA_MIN,
 };
 use gimlet_machine::{Buf, FourTuple, Input, Instant, Machine, Path, Rng, Verdict};
 use gimlet_stun::{Class, Key, Message, Method, PortModel};
@@ -16,6 +16,9 @@ use gimlet_testkit::Checked;
 
 /// Sockets of each side: three of IPv4, one of IPv6.
 const SOCKETS: usize = 4;
+
+/// The preference of host candidates that hide behind a name.
+const HIDDEN: u16 = 15;
 
 /// The most packets on the way; further ones are lost.
 const FLYING_MAX: usize = 128;
@@ -234,6 +237,7 @@ impl World {
             Candidate::host(base)
         };
         let candidate = candidate.with_local_preference(u16::MAX - preference);
+        let candidate = if preference == HIDDEN { candidate.hidden() } else { candidate };
         // Refusals are the agent's right; what it took is asserted in `assert_sound`.
         let _ =
             self.sides[side].agent.command(self.now, |agent| agent.add_local_candidate(self.now, candidate));
@@ -243,10 +247,30 @@ impl World {
     /// The `n`th candidate of the other side arrives at `side`, as a line.
     pub(super) fn signal(&mut self, side: usize, n: usize) {
         let line = self.sides[1 - side].agent.inner().local_candidates().nth(n).map(ToString::to_string);
-        if let Some(line) = line {
-            let candidate = super::read_line(&line).expect("what an agent signals can be read");
-            self.add_remote(side, candidate);
+        match line.as_ref().map(|line| (line, super::read_line(line))) {
+            Some((_, Some(candidate))) => self.add_remote(side, candidate),
+            Some((line, None)) => {
+                assert!(line.contains(".local "), "what an agent signals can be read: {line}");
+                self.add_line(side, line);
+            }
+            None => {}
         }
+    }
+
+    pub(super) fn add_line(&mut self, side: usize, line: &str) {
+        // Refusals are the agent's right.
+        let _ = self.sides[side].agent.command(self.now, |agent| agent.add_remote_line(self.now, line));
+        self.drain(side);
+    }
+
+    /// The link knows the names that the other side has published.
+    fn resolve(&mut self, side: usize, query: MdnsQuery, name: MdnsName) {
+        let published = self.sides[1 - side].agent.inner().local_candidates();
+        let mut found = published.filter(|candidate| candidate.mdns_name() == Some(&name));
+        let address = found.next().map(|candidate| candidate.address.ip());
+        drop(found);
+        let now = self.now;
+        self.sides[side].agent.command(now, |agent| agent.name_resolved(now, query, address));
     }
 
     pub(super) fn add_remote(&mut self, side: usize, candidate: Candidate) {
@@ -390,6 +414,8 @@ impl World {
             | Event::RemotePeerReflexive { .. }
             | Event::Punch(PunchEvent::StateChanged(_) | PunchEvent::CloseSockets { .. })
             | Event::Failed { .. } => {}
+            Event::PublishName { .. } => {}
+            Event::ResolveName { query, name } => self.resolve(side, query, name),
             Event::Punch(PunchEvent::OpenSockets { count }) => self.open_sockets(side, count),
         }
     }

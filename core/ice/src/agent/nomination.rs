@@ -189,7 +189,9 @@ impl Agent {
             PairState::Frozen | PairState::Succeeded | PairState::Failed => None,
         };
         let better = self.checklist.iter().filter(|(_, pair)| pair.priority > best.priority);
-        better.filter_map(|(_, pair)| hope(pair)).max()
+        // A name leads to a host on our link: better than whatever is not.
+        let named = (best.lane() != Lane::Host && self.candidates.names.is_waiting()).then_some(end);
+        better.filter_map(|(_, pair)| hope(pair)).chain(named).max()
     }
 
     fn remote_address(&self, pair: &Pair) -> Option<SocketAddr> {

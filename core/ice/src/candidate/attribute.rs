@@ -1,13 +1,14 @@
 //! The `candidate-attribute` line (RFC 8839 §5.1, RFC 6544 §4.5).
 
 use alloc::boxed::Box;
+use alloc::string::ToString;
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::str::{FromStr, SplitAsciiWhitespace};
 
-use super::{Base, Candidate, CandidateKind, TcpType, Transport};
+use super::{Base, Candidate, CandidateKind, Guise, TcpType, Transport};
 use crate::foundation::is_ice_chars;
-use crate::{CANDIDATE_LINE_MAX, CandidateError, UFRAG_MAX};
+use crate::{CANDIDATE_LINE_MAX, CandidateError, MdnsName, UFRAG_MAX};
 
 impl fmt::Display for Candidate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -17,9 +18,20 @@ impl fmt::Display for Candidate {
             Transport::Tcp(_) => "TCP",
         };
         let (ip, port) = (address.ip(), address.port());
-        write!(f, "candidate:{foundation} {component} {transport} {priority} {ip} {port} typ {kind}")?;
+        write!(f, "candidate:{foundation} {component} {transport} {priority} ")?;
+        match self.guise.as_deref() {
+            Some(Guise::Named(name)) => write!(f, "{name}")?,
+            // Rather nobody's address than one that is to be hidden.
+            Some(Guise::Nameless) => write!(f, "{}", nobody(ip))?,
+            Some(Guise::Unrelated) | None => write!(f, "{ip}")?,
+        }
+        write!(f, " {port} typ {kind}")?;
         if let Some(related) = self.related {
-            write!(f, " raddr {} rport {}", related.ip(), related.port())?;
+            let (ip, port) = match self.guise.as_deref() {
+                Some(Guise::Unrelated) => (nobody(related.ip()), DISCARD),
+                Some(Guise::Named(_) | Guise::Nameless) | None => (related.ip(), related.port()),
+            };
+            write!(f, " raddr {ip} rport {port}")?;
         }
         match self.transport {
             Transport::Udp => {}
@@ -34,12 +46,42 @@ impl fmt::Display for Candidate {
     }
 }
 
+/// The port in place of one that is not told (draft-ietf-mmusic-mdns-ice-candidates, RFC 8839 §5.1).
+const DISCARD: u16 = 9;
+
+/// The unspecified address of the family of `ip`.
+const fn nobody(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
 impl FromStr for Candidate {
     type Err = CandidateError;
 
     /// Reads the attribute's value, with or without a leading `a=`. Names and types may be in either
     /// case; unknown extensions are skipped.
     fn from_str(line: &str) -> Result<Self, CandidateError> {
+        match Line::read(line)? {
+            Line::Addressed(candidate) => Ok(candidate),
+            Line::Named(name, _) => Err(CandidateError::UnresolvedName(name.to_string().into())),
+        }
+    }
+}
+
+/// What a line says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// A candidate.
+    Addressed(Candidate),
+    /// A candidate without an address yet, and its name.
+    Named(MdnsName, Candidate),
+}
+
+impl Line {
+    /// Reads the attribute's value, as [`Candidate`] does, or with an mDNS name in place of the address.
+    pub(crate) fn read(line: &str) -> Result<Line, CandidateError> {
         if line.len() > CANDIDATE_LINE_MAX {
             return Err(CandidateError::TooLong);
         }
@@ -54,7 +96,10 @@ impl FromStr for Candidate {
         let mut fields = value.split_ascii_whitespace();
         let mut candidate = read_fields(&mut fields)?;
         read_extensions(&mut candidate, &mut fields)?;
-        Ok(candidate)
+        Ok(match candidate.mdns_name() {
+            Some(name) => Line::Named(*name, candidate),
+            None => Line::Addressed(candidate),
+        })
     }
 }
 
@@ -65,7 +110,7 @@ fn read_fields(fields: &mut SplitAsciiWhitespace<'_>) -> Result<Candidate, Candi
     let transport = word(fields, "transport")?;
     let priority =
         number(word(fields, "priority")?, (1 << 31) - 1).ok_or(CandidateError::Syntax("priority"))?;
-    let ip = address(word(fields, "address")?)?;
+    let (ip, guise) = address(word(fields, "address")?)?;
     let port = port(word(fields, "port")?)?;
     if !word(fields, "typ")?.eq_ignore_ascii_case("typ") {
         return Err(CandidateError::Syntax("typ"));
@@ -87,6 +132,7 @@ fn read_fields(fields: &mut SplitAsciiWhitespace<'_>) -> Result<Candidate, Candi
         related: None,
         ufrag: None,
         base: Base::Own,
+        guise,
     })
 }
 
@@ -140,9 +186,10 @@ fn port(text: &str) -> Result<u16, CandidateError> {
     text.parse().ok().filter(|_| digits).ok_or(CandidateError::Syntax("port"))
 }
 
-fn address(text: &str) -> Result<IpAddr, CandidateError> {
+/// An address, or a name for one.
+fn address(text: &str) -> Result<(IpAddr, Option<Box<Guise>>), CandidateError> {
     if let Ok(ip) = text.parse() {
-        return Ok(ip);
+        return Ok((ip, None));
     }
     // A zone means something on the sender's host only (RFC 4007 §11.2).
     if text.contains('%') {
@@ -150,11 +197,11 @@ fn address(text: &str) -> Result<IpAddr, CandidateError> {
     }
     let named = text.contains(|letter: char| letter.is_ascii_alphabetic())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.');
-    Err(if named {
-        CandidateError::UnresolvedName(Box::from(text))
-    } else {
-        CandidateError::Syntax("address")
-    })
+    if !named {
+        return Err(CandidateError::Syntax("address"));
+    }
+    let name = text.parse()?;
+    Ok((IpAddr::V4(Ipv4Addr::UNSPECIFIED), Some(Box::new(Guise::Named(name)))))
 }
 
 fn kind(text: &str) -> Result<CandidateKind, CandidateError> {

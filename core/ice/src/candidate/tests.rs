@@ -20,6 +20,22 @@ fn case_25_lines_round_trip() {
 }
 
 #[test]
+fn case_25_lines_with_names_round_trip_and_are_no_candidates_yet() {
+    for line in [
+        "candidate:1 1 UDP 2130706431 1f4712db-d17f-4a8b-9d1c-a2b0bb6ad3a8.local 4000 typ host",
+        "candidate:1 2 TCP 9 f3a1.local 9 typ host tcptype passive ufrag abcd",
+        "candidate:1 1 UDP 9 f3a1.local 9 typ srflx raddr 0.0.0.0 rport 9",
+    ] {
+        let Ok(Line::Named(name, candidate)) = Line::read(line) else { panic!("{line}") };
+        assert_eq!((candidate.to_string().as_str(), candidate.mdns_name()), (line, Some(&name)));
+        assert!(candidate.validate().is_err(), "there is nowhere to send to");
+        assert_eq!(parse(line), Err(CandidateError::UnresolvedName(name.to_string().into())));
+    }
+    let candidate = parse("candidate:1 1 UDP 9 192.0.2.1 1 typ host").unwrap();
+    assert_eq!(Line::read(&candidate.to_string()), Ok(Line::Addressed(candidate)));
+}
+
+#[test]
 fn case_25_tolerated_deviations_are_read() {
     let plain = parse("candidate:1 1 UDP 99 192.0.2.1 4000 typ host").unwrap();
     for line in [

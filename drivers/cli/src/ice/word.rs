@@ -63,6 +63,8 @@ impl fmt::Display for Told {
             Event::RoleChanged(role) => write!(f, "role {role}"),
             Event::LocalPeerReflexive { address } => write!(f, "local-reflexive {address}"),
             Event::RemotePeerReflexive { address } => write!(f, "remote-reflexive {address}"),
+            Event::PublishName { name, address } => write!(f, "publish {name} {address}"),
+            Event::ResolveName { query, name } => write!(f, "resolve {query} {name}"),
             Event::Punch(event) => write!(f, "punch {event:?}"),
             Event::Failed { cause } => write!(f, "failed {cause}"),
         }
