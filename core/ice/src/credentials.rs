@@ -64,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) peer: Option<Peer>,
     /// The peer's answer to everything is yes (RFC 8445 §2.5).
     pub(crate) peer_is_lite: bool,
+    /// Other agents have ours too: the bases tell whose a request is.
+    pub(crate) is_shared: bool,
     /// The generation before, as long as its path carries data (RFC 8445 §9).
     pub(crate) retired: Option<Box<Retired>>,
 }
@@ -100,7 +102,7 @@ impl Session {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let local = Credentials::generate(rng);
         let local_key = Key::short_term(local.pwd.as_bytes());
-        Self { local, local_key, peer: None, peer_is_lite: false, retired: None }
+        Self { local, local_key, peer: None, peer_is_lite: false, is_shared: false, retired: None }
     }
 
     /// Begins a new generation (RFC 8445 §9). `pair`, of the current one, stays in use meanwhile; an

@@ -61,7 +61,9 @@
 //! * **Gather.** Its owner asks the interfaces, STUN and TURN servers. Nor does it pace them together
 //!   with its checks (RFC 8445 §14.2): at 5 ms the few requests of a gathering change nothing.
 //! * **Aggressive nomination.** RFC 8445 removed it, since the two ends could settle on different pairs.
-//! * **Several components or streams** (RFC 8445 §4): QUIC multiplexes. Use an agent for each.
+//! * **Several components or streams** (RFC 8445 §4): QUIC multiplexes. Use an agent for each; those of one stream
+//!   share credentials ([`Agent::share_credentials`]). A component that works does not unfreeze the pairs of another
+//!   (§6.1.2.6): every agent finds its own way, at its own pace.
 //! * **TCP candidates** (RFC 6544). Their lines are read and written, so that they survive signalling.
 //! * **Free candidates** (RFC 8445 §8.3): the sockets are the owner's, who knows what else uses them.
 //! * **React to ICMP** (RFC 8445 §7.2.5.2.4), be it to stop a punch: anybody can send it, and an unanswered check fails anyway.

@@ -12,7 +12,7 @@ use crate::consent::Urgency;
 use crate::pair::Pair;
 use crate::state::{State, Step};
 use crate::timer::TimerKey;
-use crate::{Credentials, Role};
+use crate::{Credentials, CredentialsError, Role};
 
 impl Agent {
     /// Restarts ICE (RFC 8445 §9): draws the credentials of a new generation, which are to be signalled
@@ -38,6 +38,57 @@ impl Agent {
         self.step(Step::Unselect);
         self.settle(now);
         self.session.local.clone()
+    }
+
+    /// Restarts like [`Agent::restart`], with credentials that the owner assigns: those of another agent of the
+    /// stream, which restarted first.
+    pub fn restart_as(&mut self, now: Instant, credentials: Credentials) -> Result<(), CredentialsError> {
+        if self.state == State::Closed {
+            return Err(CredentialsError::Closed);
+        }
+        credentials.validate()?;
+        self.restart(now);
+        self.session.set_local(credentials);
+        Ok(())
+    }
+
+    /// Other agents have the same credentials: those of the other components of a stream (RFC 8445 §4), for which
+    /// there is an agent each. What tells the peer's checks apart then is where they arrive, so this agent takes
+    /// those on its own bases only, and [`gimlet_machine::Verdict::NotMine`] hands the others on. Nothing is
+    /// remembered of requests on sockets that nobody has offered yet: offer them first. Give all of them one
+    /// [`crate::Config::tiebreaker`], and restart the others with [`Agent::restart_as`].
+    ///
+    /// ```
+    /// # use gimlet_ice::{Agent, Candidate, Config, Role};
+    /// # use gimlet_machine::{Buf, Input, Instant, Machine, Path, Rng, Verdict};
+    /// # let (now, rng) = (Instant::ZERO, Rng::from_u64(1));
+    /// # let address = |text: &str| text.parse().unwrap();
+    /// // Two components of one stream, with one fragment and one password.
+    /// let mut rtp = Agent::new(now, rng.fork("rtp"), Config::default());
+    /// let (credentials, tiebreaker) = (Some(rtp.local_credentials().clone()), Some(rtp.tiebreaker()));
+    /// let second = Config { component: 2, credentials, tiebreaker, ..Config::default() };
+    /// let mut rtcp = Agent::new(now, rng.fork("rtcp"), second);
+    /// for (agent, component, socket) in [(&mut rtp, 1, "192.0.2.1:4000"), (&mut rtcp, 2, "192.0.2.1:4001")] {
+    ///     agent.share_credentials();
+    ///     let candidate = Candidate::host(address(socket)).with_component(component);
+    ///     agent.add_local_candidate(now, candidate).unwrap();
+    /// }
+    ///
+    /// // The peer checks the second component: both agents know the name, and one the socket.
+    /// let config = Config { component: 2, role: Role::Controlled, ..Config::default() };
+    /// let mut peer = Agent::new(now, rng.fork("peer"), config);
+    /// peer.add_local_candidate(now, Candidate::host(address("192.0.2.2:9")).with_component(2)).unwrap();
+    /// peer.add_remote_line(now, &rtcp.local_candidates().next().unwrap().to_string()).unwrap();
+    /// peer.set_remote_credentials(now, rtcp.local_credentials().clone()).unwrap();
+    /// let mut datagram = Vec::new();
+    /// let sent = peer.poll_transmit(now, &mut Buf::new(&mut datagram)).unwrap();
+    /// let Path::Direct(tuple) = sent.path else { unreachable!("no relay is involved") };
+    /// let path = Path::Direct(tuple.flipped());
+    /// assert_eq!(rtp.handle_input(now, Input::new(path, &mut datagram)), Verdict::NotMine);
+    /// assert_eq!(rtcp.handle_input(now, Input::new(path, &mut datagram)), Verdict::Consumed);
+    /// ```
+    pub fn share_credentials(&mut self) {
+        self.session.is_shared = true;
     }
 
     /// Counts the restarts: 0 at first.

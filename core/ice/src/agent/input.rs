@@ -50,6 +50,9 @@ impl Agent {
         else {
             return Verdict::NotMine;
         };
+        if self.session.is_shared && !self.has_base(&path) {
+            return Verdict::NotMine;
+        }
         if let Err(error) = message.verify(self.session.key(era)) {
             self.on_unauthenticated(now, path, message, error);
             return Verdict::Consumed;
@@ -87,6 +90,18 @@ impl Agent {
         let Request { priority, nominates, claim: _ } = request;
         self.on_request_answered(now, &Heard { path, priority, nominates, sender });
         Verdict::Consumed
+    }
+
+    /// Whether `path` ends on a socket or a relay of ours.
+    fn has_base(&self, path: &Path) -> bool {
+        let punched = |socket| {
+            self.checks.punching.punch.as_deref().is_some_and(|punch| punch.sockets.contains(socket))
+        };
+        let of_punch = match path {
+            Path::Direct(tuple) => punched(tuple.local),
+            Path::Relayed { .. } => false,
+        };
+        of_punch || self.candidates.base_of(path).is_some()
     }
 
     /// RFC 8489 §9.1.3: 400 without integrity, 401 with a wrong one. Nothing changes but a counter.
