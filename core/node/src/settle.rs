@@ -81,9 +81,11 @@ impl Node {
             IceEvent::ConsentExpired { path } => self.on_path_doubted(now, id, Progress::PathLost(path)),
             IceEvent::LocalPeerReflexive { address } => self.on_seen_by_peer(now, id, address),
             IceEvent::Punch(event) => self.on_punch(now, id, event),
-            IceEvent::StateChanged(_) | IceEvent::RoleChanged(_) => {}
             // A node neither hides its addresses nor takes lines with names: it speaks no mDNS.
-            IceEvent::PublishName { .. } | IceEvent::ResolveName { .. } => {}
+            IceEvent::PublishName { .. }
+            | IceEvent::ResolveName { .. }
+            | IceEvent::StateChanged(_)
+            | IceEvent::RoleChanged(_) => {}
         }
     }
 

@@ -408,13 +408,13 @@ impl World {
                 assert!(agent.inner().selected_path() != Some(path), "expired, and still selected");
             }
             Event::PathSuspect { .. }
+            | Event::PublishName { .. }
             | Event::StateChanged(_)
             | Event::RoleChanged(_)
             | Event::LocalPeerReflexive { .. }
             | Event::RemotePeerReflexive { .. }
             | Event::Punch(PunchEvent::StateChanged(_) | PunchEvent::CloseSockets { .. })
             | Event::Failed { .. } => {}
-            Event::PublishName { .. } => {}
             Event::ResolveName { query, name } => self.resolve(side, query, name),
             Event::Punch(PunchEvent::OpenSockets { count }) => self.open_sockets(side, count),
         }

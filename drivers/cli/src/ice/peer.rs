@@ -375,8 +375,9 @@ impl Peer {
             // If another path works, it is selected next.
             Event::ConsentExpired { .. } => self.meeting = Meeting::Started,
             // It neither hides its addresses nor takes lines with names: it speaks no mDNS.
-            Event::PublishName { .. } | Event::ResolveName { .. } => {}
-            Event::PathSelected { .. }
+            Event::PublishName { .. }
+            | Event::ResolveName { .. }
+            | Event::PathSelected { .. }
             | Event::StateChanged(_)
             | Event::PathValid { .. }
             | Event::PathSuspect { .. }
