@@ -15,7 +15,7 @@ pub(crate) mod sim;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use gimlet_node::{Allow, Paths, TurnServer};
+use gimlet_node::{Allow, Paths, PunchLimits, TurnServer};
 
 use crate::failure::{Exit, Failure};
 use crate::identity::{Origin, Owned};
@@ -52,6 +52,8 @@ pub(crate) struct PeerArgs {
     pub(crate) relay: RelayArgs,
     #[command(flatten)]
     pub(crate) paths: PathArgs,
+    #[command(flatten)]
+    pub(crate) punch: PunchArgs,
 }
 
 /// Which paths to a peer may be used; without them, a relay is used where there is no direct path.
@@ -71,6 +73,34 @@ impl PathArgs {
             (true, _) => Paths::DirectOnly,
             (false, true) => Paths::RelayedOnly,
             (false, false) => Paths::Any,
+        }
+    }
+}
+
+/// What is done about NATs that give every destination another port; without these, holes are punched where one
+/// of the two NATs does.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct PunchArgs {
+    /// Punch no holes through NATs that give every destination another port
+    #[arg(long, conflicts_with = "punch_both")]
+    no_punch: bool,
+    /// Punch even if both NATs do; both sides have to say so, and it may take many ports of both NATs
+    #[arg(long)]
+    punch_both: bool,
+}
+
+/// The least chance for which two hard NATs are punched, in millionths. A round hits two times in three at best.
+const BOTH_CHANCE_MIN: u32 = 500_000;
+
+impl PunchArgs {
+    fn limits(self) -> Option<PunchLimits> {
+        let limits = PunchLimits::default();
+        match (self.no_punch, self.punch_both) {
+            (true, _) => None,
+            (false, true) => {
+                Some(PunchLimits { both_dependent: true, chance_min: BOTH_CHANCE_MIN, ..limits })
+            }
+            (false, false) => Some(limits),
         }
     }
 }
@@ -125,8 +155,8 @@ pub(crate) async fn start_peer(
     tell_origin(&owned, report);
     let sockets = sockets::bind(&args.listen, &crate::node::loopback_for(ticket))?;
     let turn = args.relay.resolve().await?;
-    let (identity, paths) = (owned.identity.clone(), args.paths.paths());
-    let node = Start { identity, sockets, public: false, allow, turn, relay: None, paths }.run()?;
+    let (identity, paths, punch) = (owned.identity.clone(), args.paths.paths(), args.punch.limits());
+    let node = Start { identity, sockets, public: false, allow, turn, relay: None, paths, punch }.run()?;
     interfaces::follow(&node, args.listen.clone(), crate::node::loopback_for(ticket));
     tell_started(&node, &owned, report);
     Ok((node, owned))

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gimlet_machine::PeerId;
 use gimlet_node::{
-    Allow, Config, ConnectError, Error, Identity, Node, Paths, RelayConfig, Ticket, TurnServer,
+    Allow, Config, ConnectError, Error, Identity, Node, Paths, PunchLimits, RelayConfig, Ticket, TurnServer,
 };
 use gimlet_tokio::{Connection, Handle};
 use gimlet_udp::{Clock, Sockets};
@@ -32,6 +32,8 @@ pub(crate) struct Start {
     /// How it relays for others, if it is public.
     pub(crate) relay: Option<RelayConfig>,
     pub(crate) paths: Paths,
+    /// What punching holes may cost; `None`: it is not tried.
+    pub(crate) punch: Option<PunchLimits>,
 }
 
 /// A running node.
@@ -55,6 +57,7 @@ impl Start {
         config.turn_servers = self.turn;
         config.relay = self.relay;
         config.paths = self.paths;
+        config.limits.punch = self.punch;
         let node = Node::new(clock.now(), config).map_err(|error| Failure::new(Exit::Failed, error))?;
         gimlet_tokio::spawn(node, self.sockets, clock)
             .map_err(|error| Failure::local("drive the sockets", &error))

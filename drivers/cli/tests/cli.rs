@@ -125,6 +125,8 @@ fn a_public_node_that_is_told_not_to_relay_does_not() {
     assert_eq!(sent.code, Some(3), "{}\n{}", sent.out, sent.err);
     let sent = place.run(&send(&ticket, &peer, &["--message", "x", "--relay-only", "--direct-only"]));
     assert_eq!(sent.code, Some(2), "both cannot be had");
+    let sent = place.run(&send(&ticket, &peer, &["--message", "x", "--no-punch", "--punch-both"]));
+    assert_eq!(sent.code, Some(2), "both cannot be had");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gimlet_machine::PeerId;
-use gimlet_node::{Allow, Node, Paths, Ticket};
+use gimlet_node::{Allow, Node, Paths, PunchLimits, Ticket};
 use gimlet_tokio::Connection;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -116,8 +116,9 @@ fn start(
     let identity = identity::fresh()?;
     let id = identity.peer_id();
     let sockets = sockets::bind(&[(Ipv4Addr::LOCALHOST, 0).into()], &[])?;
-    let paths = Paths::Any;
-    let node = Start { identity, sockets, public, allow, turn: Vec::new(), relay: None, paths }.run()?;
+    let (paths, punch) = (Paths::Any, Some(PunchLimits::default()));
+    let node =
+        Start { identity, sockets, public, allow, turn: Vec::new(), relay: None, paths, punch }.run()?;
     report.name(id, name);
     let addresses = node.local_addresses();
     let told = addresses.iter().map(ToString::to_string).collect();

@@ -123,6 +123,7 @@ pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
         turn: Vec::new(),
         relay: args.relay.config(&args.advertise),
         paths: Paths::Any,
+        punch: None,
     }
     .run()?;
     interfaces::follow(&node, args.listen.clone(), Vec::new());
