@@ -16,7 +16,7 @@ use gimlet_machine::{Buf, Deadline, Id, Input, Instant, Machine, Path, Rng, Time
 
 use self::nomination::Nominating;
 use crate::answers::Answers;
-use crate::candidates::Candidates;
+use crate::candidates::{Added, Candidates};
 use crate::checklist::Checklist;
 use crate::checks::{Check, Checks};
 use crate::credentials::Session;
@@ -176,16 +176,19 @@ impl Agent {
     /// signalled type and priority.
     pub fn add_remote_candidate(&mut self, now: Instant, candidate: Candidate) -> Result<(), CandidateError> {
         self.admit(&candidate, self.candidates.is_remote_ended())?;
-        self.take_remote(candidate)?;
+        self.take_remote(now, candidate)?;
         self.settle(now);
         Ok(())
     }
 
-    fn take_remote(&mut self, candidate: Candidate) -> Result<(), CandidateError> {
+    fn take_remote(&mut self, now: Instant, candidate: Candidate) -> Result<(), CandidateError> {
         candidate.validate()?;
         self.check_generation(&candidate)?;
         let added = self.candidates.add_remote(candidate, &self.config.limits)?;
         self.pair_remote(added);
+        if matches!(added, Added::TookOver(_)) {
+            self.leave_relay(now);
+        }
         self.checks.consent.reset_returns();
         Ok(())
     }

@@ -118,6 +118,20 @@ impl Candidates {
         self.end = End::Open;
     }
 
+    pub(crate) fn reopen_local(&mut self) {
+        self.end = match self.end {
+            End::Open | End::Local => End::Open,
+            End::Remote | End::Both => End::Remote,
+        };
+    }
+
+    pub(crate) fn reopen_remote(&mut self) {
+        self.end = match self.end {
+            End::Open | End::Remote => End::Open,
+            End::Local | End::Both => End::Local,
+        };
+    }
+
     pub(crate) fn is_local_ended(&self) -> bool {
         matches!(self.end, End::Local | End::Both)
     }

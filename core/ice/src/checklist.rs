@@ -283,10 +283,13 @@ impl Checklist {
         self.pairs.iter().filter(|(_, pair)| active(pair)).count()
     }
 
-    /// The valid pair of the highest priority.
-    pub(crate) fn best_valid(&self) -> Option<(Id<Pair>, &Pair)> {
-        let valid = self.current().filter(|(_, pair)| pair.is(PairState::Succeeded));
-        valid.max_by_key(|(id, pair)| (pair.priority, Reverse(*id)))
+    /// The valid pairs (RFC 8445 §7.2.5.3.2).
+    pub(crate) fn valid(&self) -> impl Iterator<Item = (Id<Pair>, &Pair)> {
+        self.current().filter(|(_, pair)| pair.is(PairState::Succeeded))
+    }
+
+    pub(crate) fn has_valid(&self) -> bool {
+        self.valid().next().is_some()
     }
 
     /// Which valid pair takes the place of `instead`: one that the peer asked for, then by priority.

@@ -20,7 +20,10 @@
 //!
 //! Nomination is regular, and waits no fixed time: it begins as soon as no better pair can be hoped
 //! for, at the latest one round trip (and 100 ms) after the first valid direct pair. While it is under
-//! way, no further pair is checked.
+//! way, no further pair is checked. A check out of the peer's relay may arrive before the relay is signalled, and
+//! claims the priority of any peer-reflexive candidate: until the peer has declared the end of its candidates, what
+//! is known to be direct goes before what may be such a relay. Signalling that comes after the choice is acted
+//! upon at once, if both sides renominate.
 //!
 //! The path in use is asked for consent every five seconds (RFC 7675), and nothing else is sent while all is
 //! well. An answer that is late is asked for again sooner if there is anywhere else to go; the second one that

@@ -15,7 +15,7 @@ impl Agent {
     /// works (RFC 8445 §12.1).
     pub(super) fn pair_in_use(&self) -> Option<Id<Pair>> {
         let agreed = self.nominating.selected().or_else(|| self.session.retired_pair());
-        agreed.or_else(|| self.checklist.best_valid().map(|(id, _)| id))
+        agreed.or_else(|| self.best_valid())
     }
 
     pub(super) fn path_in_use(&self) -> Option<Path> {
@@ -209,13 +209,13 @@ impl Agent {
         self.nominating.on_failed(id);
         if self.session.retired_pair() == Some(id) {
             self.forget_retired();
-            if self.checklist.best_valid().is_none() {
+            if !self.checklist.has_valid() {
                 self.step(Step::Lose);
             }
         } else if self.nominating.selected() == Some(id) {
             self.checks.consent.on_died(now, id);
             self.replace_selected(now, id);
-        } else if self.checklist.best_valid().is_none() && self.nominating.on_none_valid() {
+        } else if !self.checklist.has_valid() && self.nominating.on_none_valid() {
             self.timers.clear(TimerKey::Keepalive);
             if self.session.retired_pair().is_none() {
                 self.step(Step::Lose);
@@ -228,7 +228,7 @@ impl Agent {
     fn replace_selected(&mut self, now: Instant, gone: Id<Pair>) {
         if let Some(next) = self.checklist.fallback(now, gone) {
             self.move_to(now, next);
-        } else if self.checklist.best_valid().is_some() {
+        } else if self.checklist.has_valid() {
             self.nominating.on_released(now);
             self.step(Step::Unselect);
             self.explore(now);

@@ -105,6 +105,23 @@ impl Agent {
         }
     }
 
+    /// More of our candidates may follow after all: a relay gave us another address, say. The peer's stay as they
+    /// were said to be.
+    pub fn reopen_local_candidates(&mut self, now: Instant) {
+        if self.state != State::Closed {
+            self.candidates.reopen_local();
+            self.settle(now);
+        }
+    }
+
+    /// More of the peer's candidates may follow after all; ours stay as they were declared.
+    pub fn reopen_remote_candidates(&mut self, now: Instant) {
+        if self.state != State::Closed {
+            self.candidates.reopen_remote();
+            self.settle(now);
+        }
+    }
+
     /// The owner restarts when no path works, so that knowing sooner is worth something: an answer that is late is
     /// asked for again twice, each given two round trips, even if there is nowhere else to go.
     pub fn expect_restarts(&mut self) {

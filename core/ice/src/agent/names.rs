@@ -33,7 +33,7 @@ impl Agent {
         };
         match address {
             Some(ip) => {
-                let taken = self.take_remote(candidate.at(ip));
+                let taken = self.take_remote(now, candidate.at(ip));
                 self.counters.names_refused += u64::from(taken.is_err());
             }
             None => self.counters.names_unresolved += 1,

@@ -1,5 +1,6 @@
 //! Nomination (RFC 8445 §8.1): which of the valid pairs both sides use.
 
+use core::cmp::Reverse;
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -133,7 +134,7 @@ impl Agent {
     pub(super) fn consider_nomination(&mut self, now: Instant) {
         let chooses =
             self.nominating.state == Nomination::Provisional && self.role.role() == Role::Controlling;
-        let best = if chooses { self.checklist.best_valid().map(|(id, _)| id) } else { None };
+        let best = if chooses { self.best_valid() } else { None };
         let Some(best) = best else {
             self.timers.clear(TimerKey::Nominate);
             return;
@@ -142,6 +143,27 @@ impl Agent {
             Some(until) => self.timers.set(TimerKey::Nominate, until),
             None => self.request_nomination(best),
         }
+    }
+
+    /// The valid pair that is most worth being used.
+    pub(super) fn best_valid(&self) -> Option<Id<Pair>> {
+        let valid = self.checklist.valid();
+        valid.max_by_key(|(id, pair)| (self.standing(pair), Reverse(*id))).map(|(id, _)| id)
+    }
+
+    /// How `pair` compares with others when one is chosen: what is known to be direct first, then by priority.
+    fn standing(&self, pair: &Pair) -> (bool, u64) {
+        let direct = pair.lane() < Lane::Relayed && !self.may_be_relayed(pair);
+        (direct, pair.priority)
+    }
+
+    /// Whether the far end of `pair` may turn out to be the peer's relay. A check that left from there is heard
+    /// from an address that may be signalled later only, and claims the type preference of a peer-reflexive
+    /// candidate like any other (RFC 8445 §7.1.1): by priority alone it beats every server-reflexive one. Once
+    /// the peer has said that all its candidates are known (RFC 8838 §14), it is what it seems.
+    fn may_be_relayed(&self, pair: &Pair) -> bool {
+        let learned = self.candidates.remote(pair.remote).is_some_and(|remote| remote.learned);
+        learned && !self.candidates.is_remote_ended()
     }
 
     fn request_nomination(&mut self, id: Id<Pair>) {
@@ -169,7 +191,8 @@ impl Agent {
     fn hopeful_until(&self, best: Id<Pair>) -> Option<Instant> {
         let best = self.checklist.get(best)?;
         let rtt = best.history.rtt();
-        let patience = match (best.lane(), rtt) {
+        let lane = if self.may_be_relayed(best) { Lane::Relayed } else { best.lane() };
+        let patience = match (lane, rtt) {
             // A relay works nearly always and costs somebody: direct pairs get the time of a lost packet's
             // neighbour to show up.
             (Lane::Relayed, rtt) => PATIENCE_MAX.max(2 * rtt.unwrap_or_default()),
@@ -179,7 +202,7 @@ impl Agent {
         let end = self.nominating.since + patience;
         let hope = |pair: &Pair| match pair.state() {
             PairState::Waiting => Some(end),
-            PairState::InProgress => Some(match (best.lane(), rtt, self.remote_address(pair)) {
+            PairState::InProgress => Some(match (lane, rtt, self.remote_address(pair)) {
                 (Lane::Relayed, ..) | (_, None, _) => end,
                 (_, Some(rtt), Some(address)) if is_near(address.ip()) => {
                     end.min(pair.seen.checked + rtt / 2)
@@ -188,7 +211,8 @@ impl Agent {
             }),
             PairState::Frozen | PairState::Succeeded | PairState::Failed => None,
         };
-        let better = self.checklist.iter().filter(|(_, pair)| pair.priority > best.priority);
+        let standing = self.standing(best);
+        let better = self.checklist.iter().filter(|(_, pair)| self.standing(pair) > standing);
         // A name leads to a host on our link: better than whatever is not.
         let named = (best.lane() != Lane::Host && self.candidates.names.is_waiting()).then_some(end);
         better.filter_map(|(_, pair)| hope(pair)).chain(named).max()
@@ -208,6 +232,26 @@ impl Agent {
             && !moved
         {
             self.select(now, check.pair);
+            self.leave_relay(now);
+        }
+    }
+
+    /// Controlling: the selected pair crosses a relay, as what the peer has signalled since may have shown. If a
+    /// direct one is valid, data moves there now, or once the peer has answered there again.
+    pub(super) fn leave_relay(&mut self, now: Instant) {
+        let selected = self.nominating.selected().filter(|_| self.role.role() == Role::Controlling);
+        let Some(selected) = selected else { return };
+        if self.checklist.get(selected).is_none_or(|pair| pair.lane() < Lane::Relayed) {
+            return;
+        }
+        let worthy = |id: &Id<Pair>| self.is_worth_moving(now, *id, selected);
+        let Some(id) = self.best_valid().filter(worthy) else { return };
+        match self.checklist.get_mut(id) {
+            Some(pair) if !pair.is_fresh(now) => {
+                pair.history.recheck = true;
+                self.checklist.trigger(id);
+            }
+            Some(_) | None => self.move_to(now, id),
         }
     }
 

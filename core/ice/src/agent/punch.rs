@@ -160,7 +160,7 @@ impl Agent {
     /// The pair on which data goes, or may go, without a relay.
     fn direct_pair(&self) -> Option<Id<Pair>> {
         let direct = |id: &Id<Pair>| self.checklist.get(*id).is_some_and(|pair| pair.lane() != Lane::Relayed);
-        self.nominating.selected().or_else(|| self.checklist.best_valid().map(|(id, _)| id)).filter(direct)
+        self.nominating.selected().or_else(|| self.best_valid()).filter(direct)
     }
 
     /// Takes every transition that is due.
