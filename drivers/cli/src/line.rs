@@ -359,26 +359,30 @@ impl fmt::Display for Line {
             }
             Line::TransferFailed { peer, cause } => write!(f, "with {}: {cause}", short(peer)),
             Line::Piped { peer } => write!(f, "piped to {}", short(peer)),
-            Line::MappingWaited { seconds, alive } => {
-                let became = match alive {
-                    Some(true) => "is still there",
-                    Some(false) => "is gone",
-                    None => "does not show whether it is there",
-                };
-                write!(f, "after {seconds} s a mapping {became}")
-            }
-            Line::Server { server, mapped: Some(mapped), rtt_ms, .. } => {
-                write!(f, "{server} sees us as {mapped}")?;
-                rtt_ms.map_or(Ok(()), |rtt| write!(f, ", round trip {rtt:.1} ms"))
-            }
-            Line::Server { server, error, .. } => {
-                write!(f, "{server}: {}", error.as_deref().unwrap_or("no answer"))
-            }
+            Line::MappingWaited { .. } | Line::Server { .. } => write_network(f, self),
             Line::Packet { number, step, source, destination, bytes } => {
                 write!(f, "packet {number} {step}: {source} -> {destination}, {bytes} bytes")
             }
         }
     }
+}
+
+/// What the network in front of us does.
+fn write_network(f: &mut fmt::Formatter<'_>, line: &Line) -> fmt::Result {
+    if let Line::MappingWaited { seconds, alive } = line {
+        let became = match alive {
+            Some(true) => "is still there",
+            Some(false) => "is gone",
+            None => "does not show whether it is there",
+        };
+        return write!(f, "after {seconds} s a mapping {became}");
+    }
+    let Line::Server { server, mapped, rtt_ms, error, .. } = line else { return Ok(()) };
+    let Some(mapped) = mapped else {
+        return write!(f, "{server}: {}", error.as_deref().unwrap_or("no answer"));
+    };
+    write!(f, "{server} sees us as {mapped}")?;
+    rtt_ms.map_or(Ok(()), |rtt| write!(f, ", round trip {rtt:.1} ms"))
 }
 
 /// How a peer is reached, or why.
