@@ -276,47 +276,18 @@ impl Machine for Node {
             self.flush(now);
             self.settle(now);
         }
-        while self.out.events.is_empty()
-            && let Some(event) = self.children.quic.poll_event()
-        {
-            // Writing a datagram made room, or ended something.
-            self.on_quic(now, event);
-            self.settle(now);
-        }
+        while self.out.events.is_empty() && self.settle_written(now) {}
         self.out.events.pop()
     }
 
     fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        if let Some(transmit) = self.children.server.poll_transmit(now, out) {
-            return Some(transmit);
-        }
-        if let Some(embedded) = &mut self.children.embedded
-            && let Some(transmit) = embedded.poll_transmit(now, out)
-        {
-            return Some(transmit);
-        }
-        // Before what is to be wrapped: the permission leaves ahead of the data that needs it.
-        if let Some(transmit) = self.children.relays.poll_transmit(now, out) {
-            return Some(transmit);
-        }
-        while let Some(transmit) = self.poll_ice(now, out) {
-            if let Some(transmit) = self.put_on_wire(now, transmit, out) {
-                return Some(transmit);
+        loop {
+            let transmit = self.write_next(now, out);
+            // What comes of writing may be another datagram: a path that is silent is asked.
+            if transmit.is_some() || !self.settle_written(now) {
+                return transmit;
             }
         }
-        if let Some(transmit) = self.children.stun.poll_transmit(now, out) {
-            return Some(transmit);
-        }
-        self.streams.touched = now;
-        while let Some(transmit) = self.poll_quic(now, out) {
-            if let Some(transmit) = self.put_on_wire(now, transmit, out) {
-                return Some(transmit);
-            }
-        }
-        if self.has_said_goodbye() && self.children.relays.release(now) {
-            return self.children.relays.poll_transmit(now, out);
-        }
-        None
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {
@@ -349,6 +320,49 @@ impl Machine for Node {
 }
 
 impl Node {
+    fn write_next(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
+        if let Some(transmit) = self.children.server.poll_transmit(now, out) {
+            return Some(transmit);
+        }
+        if let Some(embedded) = &mut self.children.embedded
+            && let Some(transmit) = embedded.poll_transmit(now, out)
+        {
+            return Some(transmit);
+        }
+        // Before what is to be wrapped: the permission leaves ahead of the data that needs it.
+        if let Some(transmit) = self.children.relays.poll_transmit(now, out) {
+            return Some(transmit);
+        }
+        while let Some(transmit) = self.poll_ice(now, out) {
+            if let Some(transmit) = self.put_on_wire(now, transmit, out) {
+                return Some(transmit);
+            }
+        }
+        if let Some(transmit) = self.children.stun.poll_transmit(now, out) {
+            return Some(transmit);
+        }
+        self.streams.touched = now;
+        while let Some(transmit) = self.poll_quic(now, out) {
+            if let Some(transmit) = self.put_on_wire(now, transmit, out) {
+                return Some(transmit);
+            }
+        }
+        if self.has_said_goodbye() && self.children.relays.release(now) {
+            return self.children.relays.poll_transmit(now, out);
+        }
+        None
+    }
+
+    /// Acts on what writing a datagram brought about: it made room, ended something, or broke a silence of the
+    /// peer's. Says whether there was anything.
+    fn settle_written(&mut self, now: Instant) -> bool {
+        let Some(event) = self.children.quic.poll_event() else { return false };
+        self.on_quic(now, event);
+        self.flush(now);
+        self.settle(now);
+        true
+    }
+
     fn poll_ice(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Path>> {
         let Children { ice, relays, .. } = &mut self.children;
         ice.iter_mut().find_map(|(_, ice)| ice.agent.poll_transmit(now, &mut relays.leave_room(out)))
