@@ -98,7 +98,7 @@ impl Client {
     /// before its answer has reached us.
     fn peer_of(&self, now: Instant, number: u16) -> Option<SocketAddr> {
         let channel = self.peers.channel(number)?;
-        let known = self.allocation.state.is_allocated() && channel.is_usable();
+        let known = self.allocation.state.is_allocated() && channel.may_carry(now);
         (known && self.peers.is_permitted(now, channel.peer.ip())).then_some(channel.peer)
     }
 

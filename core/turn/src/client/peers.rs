@@ -59,12 +59,18 @@ impl Channel {
         self.ends.map(|ends| ends - CHANNEL_LIFETIME + CHANNEL_REFRESH)
     }
 
-    /// Whether the server may send on it.
+    /// Whether it is, or is to be, bound.
     pub(crate) const fn is_usable(&self) -> bool {
         match self.state {
             ChannelState::Requested | ChannelState::Bound | ChannelState::Refreshing => true,
             ChannelState::Wanted | ChannelState::Cooling => false,
         }
+    }
+
+    /// Whether the server may send on it. On a channel that was let go it does until the binding ends, for
+    /// nothing can tell it not to (RFC 8656 §12), and what comes there comes nowhere else.
+    pub(crate) fn may_carry(&self, now: Instant) -> bool {
+        self.is_usable() || self.ends.is_some_and(|ends| ends > now)
     }
 }
 

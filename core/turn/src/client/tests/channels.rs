@@ -169,6 +169,31 @@ fn a_datagram_from_a_peer_passes_in_place_as_relayed() {
 }
 
 #[test]
+fn a_peer_is_heard_on_a_channel_that_was_let_go_until_its_binding_ends() {
+    let mut play = bound(quiet());
+    run(&mut play, |client, now| client.unbind_channel(now, peer(9)));
+    let mut client = play.machine().clone();
+    let hear = |client: &mut gimlet_testkit::Checked<Client>, now| {
+        client.handle_input(now, Input::new(path(), &mut channel_data(0x4000, b"hello")))
+    };
+    let from = Path::Relayed { relay: flow(), peer: peer(9) };
+    assert_eq!(
+        hear(&mut client, secs(1)),
+        Verdict::Pass { path: from, range: 4..9 },
+        "another path is in use"
+    );
+    // Wanted again, it is the same couple.
+    client.command(secs(2), |client| assert_eq!(client.bind_channel(secs(2), peer(9)), Ok(0x4000)));
+    assert_eq!(hear(&mut client, secs(2)), Verdict::Pass { path: from, range: 4..9 });
+    client.command(secs(3), |client| client.unbind_channel(secs(3), peer(9)));
+    let mut late = client.clone();
+    late.command(secs(3), |client| client.forbid(secs(3), peer(9).ip()));
+    assert_eq!(hear(&mut late, secs(3)), Verdict::NotMine, "whoever is not let in is not heard");
+    client.command(secs(250), |client| client.permit(secs(250), peer(9).ip())).unwrap();
+    assert_eq!(hear(&mut client, secs(601)), Verdict::NotMine, "over");
+}
+
+#[test]
 fn case_55_data_on_unknown_numbers_cut_short_or_without_permission_is_dropped() {
     let mut play = bound(quiet());
     play.ignores(path(), &channel_data(0x4001, b"hello"));
