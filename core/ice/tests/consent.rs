@@ -229,6 +229,29 @@ fn case_47_the_controlling_side_asks_the_peer_to_follow() {
 }
 
 #[test]
+fn case_47_the_controlled_side_returns_to_the_pair_that_the_peer_never_left() {
+    let mut desk = completed_with_fallback(Config { renomination: true, ..controlled() });
+    let both = [direct(LOCAL, PEER), direct(LOCAL, OTHER)];
+    desk.asked(both[0], Ask::renominating(3));
+    let answered = live(&mut desk, 20_000, &both[1..]);
+    assert!(!answered.is_empty() && desk.inner().selected_path() == Some(both[1]));
+    // Our packets got lost, and the peer's did not: it still asks for consent where it was.
+    desk.asked(both[0], Ask::controlling());
+    live(&mut desk, 100, &both);
+    assert_eq!(desk.inner().selected_path(), Some(both[0]));
+    assert_eq!(desk.inner().state(), State::Completed);
+    // An older choice does not become valid again by this.
+    desk.asked(both[1], Ask::renominating(4));
+    assert_eq!(desk.inner().selected_path(), Some(both[1]));
+    live(&mut desk, 20_000, &both[..1]);
+    assert_eq!(desk.inner().selected_path(), Some(both[0]), "nothing else works");
+    live(&mut desk, 20_000, &both[1..]);
+    desk.asked(both[0], Ask::controlling());
+    live(&mut desk, 1_000, &both);
+    assert_eq!(desk.inner().selected_path(), Some(both[1]));
+}
+
+#[test]
 fn case_47_the_controlled_side_follows_a_plain_nomination_once_the_path_is_in_doubt() {
     let mut desk = completed_with_fallback(controlled());
     let other = direct(LOCAL, OTHER);

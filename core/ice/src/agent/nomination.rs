@@ -255,12 +255,15 @@ impl Agent {
         }
     }
 
-    /// Controlled: the peer asked for a pair that is valid here. The highest number counts; of plain
-    /// choices the better pair, unless what was selected is in doubt (RFC 8445 §8.1.1).
+    /// Controlled: the peer asked for a pair that is valid here. The highest number counts, and still does when
+    /// we had to leave its pair meanwhile; of plain choices the better pair, unless what was selected is in
+    /// doubt (RFC 8445 §8.1.1).
     pub(super) fn accept_nomination(&mut self, now: Instant, id: Id<Pair>) {
         let Some(asked) = self.checklist.get(id).and_then(|pair| pair.asked) else { return };
         let selected = self.nominating.selected();
+        let left = self.nominating.state == Nomination::Moved;
         let follows = match asked {
+            Nominated::Numbered(number) if left => number >= self.nominating.number,
             Nominated::Numbered(number) => number > self.nominating.number,
             Nominated::Plainly => selected
                 .is_none_or(|selected| self.is_better(id, selected) || self.is_doubtful(now, selected)),
