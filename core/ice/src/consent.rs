@@ -22,6 +22,45 @@ const RETURN_MAX: Duration = Duration::from_secs(160);
 /// A path that was in use for so long before it died is not one that comes and goes.
 const STEADY: Duration = RETURN_MAX;
 
+/// So many late answers in a row end the trust in a path that loses nothing.
+const TRUSTED: u8 = 3;
+
+/// How many more late answers in a row are put up with on a path that came back from as many. Where a third of all
+/// round trips fail, one probe in 20 begins three late answers in a row, and one in 1,000 seven.
+const SURVIVED_MAX: u8 = 4;
+
+/// So many answers in a row that are not late make the path as good as it was one loss ago.
+const PUNCTUAL: u8 = 16;
+
+/// What probes have shown about losses on our way to the peer, whichever path was in use: three answers in a row are
+/// late on a path that died, and now and then on one that is merely bad.
+#[derive(Clone, Copy, Debug)]
+struct Losses {
+    /// Late answers in a row.
+    late: u8,
+    /// How many of them were followed by an answer.
+    survived: u8,
+    /// Answers since the latest late one.
+    punctual: u8,
+}
+
+impl Losses {
+    const NONE: Self = Self { late: 0, survived: 0, punctual: 0 };
+
+    fn on_late(&mut self) {
+        *self = Self { late: self.late.saturating_add(1), punctual: 0, ..*self };
+    }
+
+    fn on_answer(&mut self) {
+        let survived = self.survived.max(self.late.min(SURVIVED_MAX));
+        self.punctual = if self.late == 0 { self.punctual + 1 } else { 0 };
+        (self.late, self.survived) = (0, survived);
+        if self.punctual >= PUNCTUAL {
+            (self.punctual, self.survived) = (0, survived.saturating_sub(1));
+        }
+    }
+}
+
 /// The path in use that died last, and how long it is not gone back to although it works again: a path that
 /// comes and goes shall not take the data with it each time.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +105,7 @@ pub(crate) struct Consent {
     /// How many waits were drawn.
     drawn: u64,
     relapse: Relapse,
+    losses: Losses,
 }
 
 impl Consent {
@@ -80,6 +120,7 @@ impl Consent {
             returns: 0,
             drawn: 0,
             relapse: Relapse::NONE,
+            losses: Losses::NONE,
         }
     }
 
@@ -89,7 +130,8 @@ impl Consent {
             return false;
         }
         let Self { returns, drawn, relapse, urgency, .. } = *self;
-        *self = Self { pair, since: now, returns, drawn, relapse, urgency, ..Self::new() };
+        let losses = Losses { late: 0, ..self.losses };
+        *self = Self { pair, since: now, returns, drawn, relapse, urgency, losses, ..Self::new() };
         self.calm();
         true
     }
@@ -108,6 +150,10 @@ impl Consent {
 
     /// Takes `step`; says whether anything changed.
     pub(crate) fn step(&mut self, step: LivenessStep) -> bool {
+        if step == LivenessStep::Alarm {
+            // One more late answer is enough, whatever the former network was like.
+            self.losses = Losses { late: TRUSTED - 1, ..Losses::NONE };
+        }
         let Some(next) = self.liveness.after(step) else { return false };
         self.liveness = next;
         true
@@ -126,12 +172,23 @@ impl Consent {
 
     /// The answer is late; says whether one was awaited.
     pub(crate) fn on_late(&mut self) -> bool {
-        self.awaited.take().is_some()
+        let awaited = self.awaited.take().is_some();
+        if awaited {
+            self.losses.on_late();
+        }
+        awaited
+    }
+
+    /// Whether the path has come back from so many late answers in a row before, so that these do not end the trust.
+    pub(crate) fn is_patient(&self) -> bool {
+        let doubtful = self.liveness == Liveness::Twice;
+        doubtful && self.losses.late < TRUSTED + self.losses.survived
     }
 
     /// The peer answered on the pair; says whether that was in doubt.
     pub(crate) fn on_answer(&mut self) -> bool {
         self.awaited = None;
+        self.losses.on_answer();
         self.calm();
         self.step(LivenessStep::Answer)
     }
@@ -152,6 +209,18 @@ impl Consent {
     /// How long an answer may take on a pair with round trip `rtt`.
     pub(crate) fn patience(rtt: Option<Duration>) -> Duration {
         rtt.map_or(PATIENCE_DEFAULT, |rtt| (2 * rtt).clamp(PATIENCE_MIN, PATIENCE_MAX))
+    }
+
+    /// How long the answer to the next probe may take: longer each time once the path is not trusted any more.
+    pub(crate) fn next_patience(&self, rtt: Option<Duration>) -> Duration {
+        let patience = Self::patience(rtt);
+        match self.liveness {
+            Liveness::Fresh | Liveness::Once | Liveness::Twice => patience,
+            Liveness::Suspect => {
+                let beyond = self.losses.late.saturating_sub(TRUSTED + self.losses.survived);
+                patience.saturating_mul(2 << beyond.min(5)).min(PATIENCE_MAX)
+            }
+        }
     }
 
     /// A number that tells apart the waits that are drawn.
@@ -192,7 +261,7 @@ impl Consent {
 
     /// The network is another one: what was learned about paths is void.
     pub(crate) fn forgive(&mut self) {
-        self.relapse = Relapse::NONE;
+        (self.relapse, self.losses) = (Relapse::NONE, Losses::NONE);
     }
 
     /// Something changed: hope is fresh.
@@ -203,6 +272,8 @@ impl Consent {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
 
     #[test]
@@ -217,6 +288,48 @@ mod tests {
         let patience = |ms| Consent::patience(Some(Duration::from_millis(ms))).as_millis();
         assert_eq!([1, 80, 9_000].map(patience), [100, 160, 2_000]);
         assert_eq!(Consent::patience(None), PATIENCE_DEFAULT);
+    }
+
+    /// Late answers in a row until the trust ends.
+    fn trust(consent: &mut Consent) -> u8 {
+        for late in 1..=u8::MAX {
+            consent.on_sent(TransactionId([late; 12]));
+            assert!(consent.on_late());
+            if !consent.is_patient() {
+                consent.step(LivenessStep::Miss);
+            }
+            if consent.liveness() == Liveness::Suspect {
+                consent.on_answer();
+                return late;
+            }
+        }
+        u8::MAX
+    }
+
+    #[test]
+    fn a_path_that_came_back_from_losses_is_given_up_later_until_it_loses_no_more() {
+        let mut consent = Consent::new();
+        let trusted: Vec<u8> = (0..4).map(|_| trust(&mut consent)).collect();
+        assert_eq!(trusted, [3, 6, 7, 7]);
+        for _ in 0..2 * PUNCTUAL {
+            consent.on_answer();
+        }
+        assert_eq!(trust(&mut consent), 5);
+        consent.forgive();
+        assert_eq!(trust(&mut consent), 3, "another network");
+    }
+
+    #[test]
+    fn a_path_that_is_not_trusted_is_probed_ever_more_rarely() {
+        let (mut consent, rtt) = (Consent::new(), Some(Duration::from_millis(100)));
+        let mut waits = Vec::new();
+        for late in 0..8 {
+            waits.push(consent.next_patience(rtt).as_millis());
+            consent.on_sent(TransactionId([late; 12]));
+            consent.on_late();
+            consent.step(LivenessStep::Miss);
+        }
+        assert_eq!(waits, [200, 200, 200, 400, 800, 1_600, 2_000, 2_000]);
     }
 
     #[test]

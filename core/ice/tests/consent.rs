@@ -283,6 +283,47 @@ fn case_47_one_lost_answer_moves_nothing() {
     assert!(desk.take_told().is_empty());
 }
 
+/// With 20 % loss each way, three probes in a row are lost twice in three minutes.
+#[test]
+fn case_47_a_path_that_loses_a_third_of_its_probes_is_hardly_ever_left() {
+    let mut desk = completed_with_fallback(Config::default());
+    let now = desk.now;
+    desk.agent.command(now, gimlet_ice::Agent::expect_restarts);
+    let mut rng = gimlet_machine::Rng::from_u64(1);
+    for _ in 0..180_000 {
+        for check in desk.take_checks() {
+            if rng.below(100) >= 36 {
+                desk.answer(&check);
+            }
+        }
+        desk.wait(20);
+    }
+    let suspects =
+        desk.take_told().into_iter().filter(|told| matches!(told, Event::PathSuspect { .. })).count();
+    assert!(desk.inner().counters().probes_missed > 300);
+    assert!(suspects <= 4, "{suspects} times in an hour");
+}
+
+/// Restarts are expected, and the network was gone for a moment: the agent need not wait for its next request.
+#[test]
+fn case_47_a_suspect_path_without_an_alternative_is_asked_until_it_answers() {
+    let mut desk = completed(Config::default());
+    let now = desk.now;
+    desk.agent.command(now, gimlet_ice::Agent::expect_restarts);
+    let path = direct(LOCAL, PEER);
+    while !desk.take_told().contains(&Event::PathSuspect { path }) {
+        live(&mut desk, 20, &[]);
+    }
+    let beyond = live(&mut desk, 1_000, &[]);
+    assert!((2..=4).contains(&beyond.len()), "{} more in a second", beyond.len());
+    let from = desk.now;
+    while desk.take_told().is_empty() {
+        live(&mut desk, 20, &[path]);
+    }
+    assert!(desk.now.since(from).as_millis() <= 1_600, "sooner than the next request");
+    assert_eq!((desk.inner().selected_path(), desk.inner().state()), (Some(path), State::Completed));
+}
+
 #[test]
 fn case_47_removing_an_end_of_the_selected_pair_moves_at_once() {
     for remote in [true, false] {

@@ -71,7 +71,7 @@ impl Agent {
     /// The request that is due on the path in use. It leaves once: the next one asks anew.
     pub(super) fn start_consent(&mut self, now: Instant) -> Option<Check> {
         let id = self.checks.consent.pair().filter(|_| self.checks.consent.due)?;
-        let patience = Consent::patience(self.checklist.get(id)?.history.rtt());
+        let patience = self.checks.consent.next_patience(self.checklist.get(id)?.history.rtt());
         let check = self.checks.start_once(now, id, self.role.epoch());
         self.checks.consent.on_sent(check.id);
         self.checklist.on_checked(id, now);
@@ -117,7 +117,16 @@ impl Agent {
     pub(super) fn on_probe_late(&mut self, now: Instant) {
         let Some(id) = self.checks.consent.pair().filter(|_| self.checks.consent.on_late()) else { return };
         self.counters.probes_missed += 1;
+        // With nowhere to go, knowing sooner is worth nothing, and consent is asked for each 4 s at most.
+        let always = self.checks.consent.urgency == Urgency::Always;
+        let urgent = self.checks.consent.urgency != Urgency::None || self.checklist.has_other_valid(id);
+        if urgent && self.checks.consent.is_patient() {
+            self.checks.consent.due = true;
+            return;
+        }
         if !self.checks.consent.step(LivenessStep::Miss) {
+            // Given up, and still the only one: the answer to one more probe ends the search.
+            self.checks.consent.due |= always;
             return;
         }
         match self.checks.consent.liveness() {
@@ -129,12 +138,11 @@ impl Agent {
                     self.tell(Event::PathSuspect { path });
                 }
                 self.leave_suspect(now);
+                self.checks.consent.due |= always;
                 return;
             }
         }
-        // With nowhere to go, knowing sooner is worth nothing, and consent is asked for each 4 s at most.
-        let urgent = self.checks.consent.urgency != Urgency::None;
-        self.checks.consent.due |= urgent || self.checklist.has_other_valid(id);
+        self.checks.consent.due |= urgent;
     }
 
     /// Valid pairs whose latest answer is old are checked again.
