@@ -118,6 +118,34 @@ fn a_trickle_that_overtakes_its_answer_does_not_spoil_the_attempt() {
 }
 
 #[test]
+fn candidates_that_come_after_their_end_are_told_and_taken() {
+    let mut pair = Pair::connected();
+    let them = friend(3);
+    let (now, via, ours) = (pair.wire.now, pair.public_id(), pair.peer_id());
+    let ended = Description { end_of_candidates: true, ..offer(&them, ours, 1) };
+    let attempt = ended.attempt;
+    let late = gimlet_ice::Candidate::host("192.0.2.77:7".parse().unwrap());
+    let candidates = vec![late.to_string()];
+    let more = Description { kind: Kind::Trickle, sequence: 2, candidates, ..offer(&them, ours, 1) };
+    for description in [ended, more] {
+        let control = Control::Introduced { from: them.peer_id().0, description: description.seal(&them) };
+        pair.peer.command(now, |node| node.on_control(now, via, control));
+    }
+    pair.peer.command(now, |node| {
+        node.stop_gathering();
+        let (id, _) = node.children.ice.iter().find(|(_, ice)| ice.attempt == attempt).unwrap();
+        let agent = &node.children.ice.get(id).unwrap().agent;
+        assert!(agent.remote_candidates().any(|known| known.address == late.address), "theirs");
+
+        node.write_description(now, id, Kind::Answer).unwrap();
+        assert!(node.children.ice.get(id).unwrap().told_end);
+        let flow = FourTuple::new(PEER.parse().unwrap(), "192.0.2.8:1".parse().unwrap());
+        node.children.gathering.remember(now, flow, "203.0.113.1:1".parse().unwrap());
+        assert_eq!(node.add_gathered(now, id).len(), 1, "ours");
+    });
+}
+
+#[test]
 fn a_failed_offer_of_a_connected_peer_leaves_the_link_and_the_wish_for_it_alone() {
     let mut pair = Pair::connected();
     let (now, via, to) = (pair.wire.now, pair.peer_id(), pair.public_id());

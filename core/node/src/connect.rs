@@ -186,6 +186,10 @@ impl Node {
         };
         let Some(ice) = self.children.ice.get_mut(id) else { return Vec::new() };
         let before: Vec<SocketAddr> = ice.agent.local_candidates().map(|known| known.address).collect();
+        // After the end was told, a relay may give another address for one that it has lost.
+        if ice.told_end {
+            ice.agent.reopen_local_candidates(now);
+        }
         for (base, server, mapped) in known {
             if mapped == base || self.config.local_addresses.contains(&mapped) || !ice.told.insert(mapped) {
                 continue;
@@ -198,6 +202,9 @@ impl Node {
             if ice.told.insert(candidate.address) {
                 let _ = ice.agent.add_local_candidate(now, candidate);
             }
+        }
+        if ice.told_end {
+            ice.agent.end_of_local_candidates(now);
         }
         let new = ice.agent.local_candidates().filter(|known| !before.contains(&known.address));
         new.map(ToString::to_string).collect()

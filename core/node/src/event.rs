@@ -57,7 +57,8 @@ pub enum Event {
         /// Whether the node is trying to get it back.
         reconnecting: bool,
     },
-    /// Data to and from the peer moved to another path.
+    /// Data to and from the peer moved to another path; or the path is the same, and turned out to cross a relay of
+    /// the peer's ([`crate::Node::is_relayed`]).
     PathChanged {
         /// Who.
         peer: PeerId,

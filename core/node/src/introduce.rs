@@ -19,7 +19,7 @@ use crate::connect::ANSWERS_MAX;
 use crate::control::{Control, Unreachable};
 use crate::description::{DESCRIPTION_CANDIDATES_MAX, Description, DescriptionError, Kind};
 use crate::error::ConnectError;
-use crate::event::{Progress, Via};
+use crate::event::{Event, Progress, Via};
 use crate::node::Node;
 use crate::peer::{Attempt, Ice, Link, Peer};
 use crate::punch::Word;
@@ -154,10 +154,10 @@ impl Node {
         let lines = self.add_gathered(now, id);
         let ended = !self.is_gathering();
         let Some(ice) = self.children.ice.get(id) else { return };
-        let state = self.peers.get(&ice.peer).and_then(|entry| entry.attempt.as_ref()).map(Attempt::state);
+        let attempt = self.peers.get(&ice.peer).and_then(|entry| entry.attempt.as_ref());
         // Until the connection stands: what the peer hears from a relay that it was not told of looks as if we had
         // moved.
-        let listening = match state {
+        let listening = match attempt.filter(|attempt| attempt.ice == Some(id)).map(Attempt::state) {
             Some(AttemptState::AwaitAnswer | AttemptState::AwaitPath | AttemptState::AwaitConnection) => true,
             Some(AttemptState::AwaitIntroducer) | None => false,
         };
@@ -359,6 +359,10 @@ impl Node {
         let known = self.children.ice.iter().find(|(_, ice)| ice.peer == from && ice.attempt == more.attempt);
         match known.map(|(id, _)| id).filter(|_| !early) {
             Some(id) => {
+                // The end was true when it was said; a relay has given the peer another address since.
+                if let Some(ice) = self.children.ice.get_mut(id).filter(|_| !more.candidates.is_empty()) {
+                    ice.agent.reopen_remote_candidates(now);
+                }
                 self.learn(now, id, more);
             }
             None => self.counters.stale_descriptions += 1,
@@ -367,6 +371,9 @@ impl Node {
 
     /// Gives the agent what the peer said; returns the number of candidates it could use.
     pub(crate) fn learn(&mut self, now: Instant, id: Id<Ice>, description: &Description) -> usize {
+        let Some(ice) = self.children.ice.get_mut(id) else { return 0 };
+        let peer = ice.peer;
+        let was = (self.path(peer), self.is_relayed(peer));
         let Some(ice) = self.children.ice.get_mut(id) else { return 0 };
         ice.agent.set_renomination(description.renomination);
         if ice.agent.set_remote_credentials(now, description.credentials()).is_err() {
@@ -387,7 +394,17 @@ impl Node {
             ice.agent.end_of_remote_candidates(now);
         }
         self.children.relays.mark_stale();
+        self.tell_if_relayed(peer, was);
         usable
+    }
+
+    /// The path to `peer` is the same as it was, and leads to a relay of the peer's, as is known only now.
+    fn tell_if_relayed(&mut self, peer: PeerId, was: (Option<Path>, bool)) {
+        let open = self.peers.get(&peer).and_then(Peer::open_link).is_some();
+        let is = (self.path(peer), self.is_relayed(peer));
+        if let (true, Some(path)) = (open && is.0 == was.0 && is.1 != was.1, is.0) {
+            self.tell(Event::PathChanged { peer, path });
+        }
     }
 
     fn on_unreachable(&mut self, now: Instant, via: PeerId, peer: PeerId, why: Unreachable) {

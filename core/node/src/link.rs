@@ -51,6 +51,7 @@ impl Node {
             link.ice = attempt.ice;
             if let Some(ice) = attempt.ice.and_then(|id| self.children.ice.get_mut(id)) {
                 ice.agent.reopen_candidates(now);
+                ice.told_end = false;
             }
         } else if let Some(superseded) = entry.attempt.take() {
             self.drop_attempt(now, &superseded);

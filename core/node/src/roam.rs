@@ -91,6 +91,7 @@ impl Node {
         let locals = self.config.shown_addresses();
         for (_, ice) in self.children.ice.iter_mut() {
             ice.agent.reopen_candidates(now);
+            ice.told_end = false;
             // First what came, so that what is gone has an heir.
             for local in locals {
                 // More sockets than the agent's limit: the first ones are used.
