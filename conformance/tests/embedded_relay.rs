@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gimlet_conformance::meeting::EPOCH;
+use gimlet_ice::CandidateKind;
 use gimlet_machine::{Direction, Instant, Path, PeerId, Session};
 use gimlet_node::{
     Config, Error, Event, Identity, Node, PairReport, Paths, Progress, RELAY_IDLE, RelayConfig, Stream,
@@ -33,12 +34,15 @@ struct Scene {
     relay: Option<RelayConfig>,
     paths: Paths,
     opened_max: usize,
+    /// Of the public node's line; the peers' have [`LATENCY`].
+    public_latency: Duration,
 }
 
 impl Scene {
     fn of(nats: &[NatKind]) -> Self {
         let relay = Some(RelayConfig::default());
-        Self { nats: nats.to_vec(), relay, paths: Paths::Any, opened_max: 1_024 }
+        let (paths, opened_max, public_latency) = (Paths::Any, 1_024, LATENCY);
+        Self { nats: nats.to_vec(), relay, paths, opened_max, public_latency }
     }
 
     fn with(self, change: impl FnOnce(&mut RelayConfig)) -> Self {
@@ -72,7 +76,8 @@ fn add_node(world: &mut World<Node>, nth: usize, nat: NatKind, scene: &Scene) ->
         (_, Some(_)) => ([10, 0, n, 2], 5000).into(),
     };
     let host = HostConfig::new(format!("node {nth}"), [socket]).behind(nat);
-    let host = host.link(LinkConfig::with_latency(LATENCY));
+    let latency = if nth == 0 { scene.public_latency } else { LATENCY };
+    let host = host.link(LinkConfig::with_latency(latency));
     let host = HostConfig { segments_max: TRAIN, opened_max: scene.opened_max, ..host };
     let (scene, origin) = (scene.clone(), std::time::Instant::now());
     world.add_host_with(host, move |mut seat| {
@@ -298,6 +303,37 @@ fn where_a_direct_path_is_possible_data_ends_up_there() {
                     && !it.relayed(0, 1)
             });
             assert!(direct, "SEED={seed} {nat_a} {nat_b}\n{}", stage.timeline());
+        }
+    }
+}
+
+/// The farther the public node, the later the relayed addresses: before, while and after the peers' first path
+/// becomes valid, their connection is made, and they agree.
+#[test]
+fn a_relayed_address_that_comes_late_is_told_and_never_takes_the_place_of_a_direct_path() {
+    let kinds = [NatKind::None, NatKind::AddressRestricted, NatKind::PortRestricted];
+    let pairs = kinds.iter().flat_map(|one| kinds.map(|other| (*one, other)));
+    for (nat_a, nat_b) in pairs {
+        for millis in (0..100).step_by(4) {
+            let public_latency = Duration::from_millis(millis);
+            let mut stage = open(millis, &Scene { public_latency, ..Scene::of(&[nat_a, nat_b]) });
+            stage.must_connect(0, 1);
+            stage.world.run_for(Duration::from_secs(2));
+            let public: SocketAddr = PUBLIC.parse().expect("a socket address");
+            for (from, to) in [(0, 1), (1, 0)] {
+                let node = stage.node(stage.peers[from].0);
+                let untold = |pair: &PairReport<'_>| {
+                    pair.remote.address.ip() == public.ip()
+                        && pair.remote.kind == CandidateKind::PeerReflexive
+                };
+                let untold = node.pairs(stage.peers[to].1).filter(untold).count();
+                assert_eq!(untold, 0, "told; {nat_a} {nat_b} {millis} ms, node {}", from + 1);
+                assert!(
+                    !stage.relayed(from, to),
+                    "direct; {nat_a} {nat_b} {millis} ms\n{}",
+                    stage.timeline()
+                );
+            }
         }
     }
 }

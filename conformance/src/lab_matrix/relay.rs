@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::lab::{Host, Missing, Process};
 
 /// The relay of every cell that has one.
-pub const RELAY: Relay = Relay::Coturn;
+pub const RELAY: Relay = Relay::Served;
 
 /// Where the relay listens.
 const PORT: u16 = 3478;

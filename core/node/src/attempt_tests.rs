@@ -128,7 +128,8 @@ fn candidates_that_come_after_their_end_are_told_and_taken() {
     let candidates = vec![late.to_string()];
     let more = Description { kind: Kind::Trickle, sequence: 2, candidates, ..offer(&them, ours, 1) };
     for description in [ended, more] {
-        let control = Control::Introduced { from: them.peer_id().0, description: description.seal(&them) };
+        let description = description.seal(&them);
+        let control = Control::Introduced { from: them.peer_id().0, description, seen: None };
         pair.peer.command(now, |node| node.on_control(now, via, control));
     }
     pair.peer.command(now, |node| {
