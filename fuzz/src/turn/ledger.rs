@@ -72,7 +72,11 @@ impl Ledger {
                 peers: message.xor_peer_addresses().flatten().collect(),
                 channel: message.channel_number(),
             };
-            self.asked.insert((flow, message.transaction_id()), asked);
+            // A damaged copy does not take the place of the signed request, whose answer may await a socket.
+            let key = (flow, message.transaction_id());
+            if asked.signed || !self.asked.get(&key).is_some_and(|known| known.signed) {
+                self.asked.insert(key, asked);
+            }
         }
     }
 
