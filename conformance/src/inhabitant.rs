@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use gimlet_machine::{
     Answer, Buf, Deadline, Ecn, FourTuple, Input, Instant, Machine, Request, Rng, Transmit, Verdict,
 };
-use gimlet_node::{Event, Node, TurnServer};
+use gimlet_node::{Event, Node, TurnServer, TurnTransport};
 use gimlet_turn::{LongTerm, Server, ServerConfig, ServerEvent};
+
+use crate::stream_side::StreamSide;
 
 /// The first port that a relay opens for a client.
 const RELAYED_PORT: u16 = 50_000;
@@ -22,8 +24,9 @@ pub struct Relay {
     /// Where its sockets are.
     ip: IpAddr,
     next_port: u16,
-    /// What passes from clients to peers.
-    passed: VecDeque<(FourTuple, Ecn, Vec<u8>)>,
+    streams: StreamSide,
+    /// What leaves over UDP.
+    leaving: VecDeque<(FourTuple, Ecn, Vec<u8>)>,
 }
 
 /// A machine of either kind.
@@ -39,13 +42,40 @@ impl Relay {
     /// A relay on a host with the address `ip`, that knows one user, the one of [`Relay::known_to`].
     pub fn new(rng: Rng, ip: IpAddr) -> Self {
         let users = vec![LongTerm::new(USER.0.as_bytes(), USER.1.as_bytes()).expect("short")];
+        let streams = StreamSide::new(&rng);
         let server = Server::new(rng, ServerConfig { users, ..ServerConfig::default() });
-        Self { server, ip, next_port: RELAYED_PORT, passed: VecDeque::new() }
+        Self { server, ip, next_port: RELAYED_PORT, streams, leaving: VecDeque::new() }
     }
 
-    /// What a node has to know of the relay at `address`.
+    fn hear(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<FourTuple> {
+        let Input { path, ecn, bytes } = input;
+        let verdict = self.server.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
+        self.open_sockets(now);
+        if let Verdict::Pass { path, range } = verdict {
+            self.leave(path, ecn, &bytes[range]);
+            return Verdict::Consumed;
+        }
+        verdict
+    }
+
+    /// Sends what is for a stream at once, and keeps the rest.
+    fn leave(&mut self, path: FourTuple, ecn: Ecn, bytes: &[u8]) {
+        if !self.streams.send(path, bytes) {
+            self.leaving.push_back((path, ecn, bytes.to_vec()));
+        }
+    }
+
+    fn pour(&mut self, now: Instant) {
+        let mut bytes = Vec::new();
+        while let Some(transmit) = self.server.poll_transmit(now, &mut Buf::new(&mut bytes)) {
+            self.leave(transmit.path, transmit.ecn, &bytes);
+        }
+    }
+
+    /// What a node has to know of the relay at `address`, to speak to it over UDP.
     pub fn known_to(address: SocketAddr) -> TurnServer {
-        TurnServer { address, username: USER.0.into(), password: USER.1.into() }
+        let transport = TurnTransport::Udp;
+        TurnServer { address, transport, username: USER.0.into(), password: USER.1.into() }
     }
 
     fn open_sockets(&mut self, now: Instant) {
@@ -86,13 +116,8 @@ impl Machine for Inhabitant {
             Inhabitant::Node(node) => return node.handle_input(now, input),
             Inhabitant::Relay(relay) => relay,
         };
-        let Input { path, ecn, bytes } = input;
-        let verdict = relay.server.handle_input(now, Input { path, ecn, bytes: &mut *bytes });
-        relay.open_sockets(now);
-        if let Verdict::Pass { path, range } = verdict {
-            relay.passed.push_back((path, ecn, bytes[range].to_vec()));
-            return Verdict::Consumed;
-        }
+        let verdict = relay.hear(now, input);
+        relay.pour(now);
         verdict
     }
 
@@ -102,6 +127,7 @@ impl Machine for Inhabitant {
             Inhabitant::Relay(relay) => {
                 relay.server.handle_timeout(now);
                 relay.open_sockets(now);
+                relay.pour(now);
             }
         }
     }
@@ -118,13 +144,27 @@ impl Machine for Inhabitant {
             Inhabitant::Node(node) => return node.poll_transmit(now, out),
             Inhabitant::Relay(relay) => relay,
         };
-        match relay.passed.pop_front() {
-            Some((path, ecn, bytes)) => {
-                assert!(out.put(&bytes), "one datagram fits");
-                Some(Transmit { path, ecn, segment: None })
-            }
-            None => relay.server.poll_transmit(now, out),
+        let (path, ecn, bytes) = relay.leaving.pop_front()?;
+        assert!(out.put(&bytes), "one datagram fits");
+        Some(Transmit { path, ecn, segment: None })
+    }
+
+    fn poll_request(&mut self) -> Option<Request> {
+        match self {
+            Inhabitant::Node(node) => node.poll_request(),
+            Inhabitant::Relay(relay) => relay.streams.poll_request(),
         }
+    }
+
+    fn handle_answer(&mut self, now: Instant, answer: Answer<'_>) {
+        let relay = match self {
+            Inhabitant::Node(node) => return node.handle_answer(now, answer),
+            Inhabitant::Relay(relay) => relay,
+        };
+        for (path, mut bytes) in relay.streams.handle_answer(answer) {
+            let _ = relay.hear(now, Input::new(path, &mut bytes));
+        }
+        relay.pour(now);
     }
 
     fn poll_timeout(&self) -> Option<Deadline> {

@@ -39,5 +39,8 @@ pub mod laws;
 pub mod matrix;
 pub mod meeting;
 pub mod program;
+mod stream_side;
 pub mod table;
 pub mod tidy;
+
+pub use stream_side::PEM as RELAY_CERTIFICATE;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gimlet_conformance::inhabitant::{Inhabitant, Relay};
 use gimlet_conformance::meeting::EPOCH;
 use gimlet_machine::{Direction, Instant, PeerId, Session};
-use gimlet_node::{Config, Error, Event, Identity, Node, Stream, TurnServer};
+use gimlet_node::{Config, Error, Event, Identity, Node, Stream, TurnServer, TurnTransport};
 use gimlet_sim::{Happening, HostConfig, HostId, LinkConfig, NatConfig, NatKind, World, seeded_provider};
 use gimlet_turn::Server;
 
@@ -81,6 +81,7 @@ fn open(seed: u64, (nat_a, nat_b): (NatKind, NatKind), knows: [bool; 2], latency
     let relay = world.add_host(relay, Inhabitant::Relay(Box::new(Relay::new(rng, everywhere.ip()))));
     let server = TurnServer {
         address: RELAY.parse().expect("a socket address"),
+        transport: TurnTransport::Udp,
         username: "alice".into(),
         password: "her password".into(),
     };

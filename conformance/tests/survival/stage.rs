@@ -8,7 +8,7 @@ use std::time::Duration;
 use gimlet_conformance::inhabitant::{Inhabitant, Relay};
 use gimlet_conformance::meeting::EPOCH;
 use gimlet_machine::{Direction, Instant, Path, PeerId, Session};
-use gimlet_node::{Config, Event, Identity, Node, Progress, Stream, TurnServer};
+use gimlet_node::{Config, Event, Identity, Node, Progress, Stream, TurnServer, TurnTransport};
 use gimlet_sim::{
     Fault, Happening, HostConfig, HostId, LinkConfig, NatConfig, NatId, NatKind, PortAllocation, TraceHash,
     World, seeded_provider,
@@ -105,6 +105,7 @@ impl Stage {
             let rng = world.rng("relay", nth as u64);
             servers.push(TurnServer {
                 address: SocketAddr::new(relay_ip(nth), 3478),
+                transport: TurnTransport::Udp,
                 username: "alice".into(),
                 password: "her password".into(),
             });

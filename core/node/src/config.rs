@@ -12,6 +12,7 @@ use gimlet_turn::{PeerPolicy, ServerLimits};
 use rustls::crypto::CryptoProvider;
 
 use crate::identity::Identity;
+use crate::relay_stream::TurnTls;
 
 /// Who may connect to us.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,12 +36,27 @@ impl Allow {
     }
 }
 
+/// How a relay is spoken to (RFC 8656 §3.1).
+#[derive(Clone, Debug, Default)]
+pub enum TurnTransport {
+    /// Over UDP, from the first of our sockets that can reach it.
+    #[default]
+    Udp,
+    /// Over a TCP connection, which the driver opens ([`gimlet_machine::Request::Connect`]). In
+    /// [`gimlet_machine::Path::Relayed`] its `local` is the unspecified address with port 0.
+    Tcp,
+    /// Over TLS 1.3 on such a connection. It passes what lets out nothing but the web, if the relay listens on
+    /// port 443.
+    Tls(TurnTls),
+}
+
 /// A relay (RFC 8656), and the name under which it knows us.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct TurnServer {
-    /// Where it listens, over UDP. It is spoken to from the first of our sockets that can reach it, and
-    /// gives us an address of the same family.
+    /// Where it listens. It gives us an address of the same family.
     pub address: SocketAddr,
+    /// How it is spoken to.
+    pub transport: TurnTransport,
     /// The name, not empty, at most [`gimlet_stun::USERNAME_MAX`] bytes.
     pub username: String,
     /// The password, at most [`gimlet_turn::PASSWORD_MAX`] bytes.
@@ -50,7 +66,12 @@ pub struct TurnServer {
 /// The name is public, the password is not.
 impl fmt::Debug for TurnServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TurnServer({} as {})", self.address, self.username.escape_debug())
+        let over = match self.transport {
+            TurnTransport::Udp => "UDP",
+            TurnTransport::Tcp => "TCP",
+            TurnTransport::Tls(_) => "TLS",
+        };
+        write!(f, "TurnServer({} over {over} as {})", self.address, self.username.escape_debug())
     }
 }
 

@@ -25,7 +25,7 @@ pub const RETRY_MIN: Duration = Duration::from_millis(500);
 
 /// How long the QUIC handshake towards one address of a ticket may take before the next address is
 /// tried. Three initial probe time-outs of QUIC fit (RFC 9002 §6.2.2).
-const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// By how much an attempt is extended, again and again, while a punch may still help.
 const PUNCH_EXTENSION: Duration = Duration::from_secs(2);
@@ -144,6 +144,7 @@ impl Node {
         }
         self.timers.set(Timer::Attempt(peer), now + DIAL_TIMEOUT);
         self.progress(peer, Progress::Dialing(address));
+        self.prepare_detour(now, peer);
     }
 
     /// Makes an ICE agent that knows our candidates.
@@ -321,6 +322,7 @@ impl Node {
     pub(crate) fn clear_attempt_timers(&mut self, peer: PeerId) {
         self.timers.clear(Timer::Attempt(peer));
         self.timers.clear(Timer::Offer(peer));
+        self.timers.clear(Timer::Detour(peer));
     }
 
     /// Releases what an attempt held.
@@ -345,6 +347,7 @@ impl Node {
                 }
             }
             Timer::Offer(peer) => self.offer(now, peer),
+            Timer::Detour(peer) => self.detour(now, peer),
             Timer::Pass(peer) => self.hand_out_pass(now, peer),
             Timer::RelayIdle => self.children.relays.release_idle(now),
             Timer::Retry(peer) => {

@@ -41,7 +41,7 @@ impl Node {
     }
 
     /// What a peer or a server sent, out of its wrapping.
-    fn demux_inner(&mut self, now: Instant, input: Input<'_, Path>) -> Verdict<FourTuple> {
+    pub(crate) fn demux_inner(&mut self, now: Instant, input: Input<'_, Path>) -> Verdict<FourTuple> {
         if is_stun(input.bytes) {
             return self.demux_stun(now, input);
         }

@@ -25,6 +25,8 @@ pub enum ConfigError {
     RelayWithoutAddress,
     /// The name for this relay is empty, or name or password is too long.
     TurnCredentials(SocketAddr),
+    /// What the certificate of this relay has to be for is neither a domain name nor an IP address.
+    TurnServerName(SocketAddr),
 }
 
 /// Why a verb failed for good.
@@ -127,6 +129,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::TurnCredentials(server) => {
                 write!(f, "the name for the relay {server} is empty, or it or the password is too long")
+            }
+            ConfigError::TurnServerName(server) => {
+                write!(f, "the relay {server} has no name for TLS: give its domain name or its IP address")
             }
         }
     }
@@ -261,6 +266,9 @@ gimlet_machine::counters! {
         closed_undelivered,
         /// Datagrams for a relay that has no allocation of ours, or relays nothing to that peer.
         relay_unsent,
+        /// Datagrams for a relay over TCP or TLS that were not sent because it was not connected, or because
+        /// [`RELAY_BACKLOG_MAX`](crate::RELAY_BACKLOG_MAX) bytes waited.
+        relay_backlog_dropped,
         /// Relays of public nodes that are not used because there are [`TURN_SERVERS_MAX`](crate::TURN_SERVERS_MAX)
         /// already.
         relays_over_limit,

@@ -10,6 +10,7 @@ use gimlet_stun::PortModel;
 
 use crate::control::Unreachable;
 use crate::error::{ConnectError, LostCause};
+use crate::relay_stream::StreamFailure;
 use crate::streams::Stream;
 
 /// How a peer was reached.
@@ -99,6 +100,13 @@ pub enum Event {
 pub enum Progress {
     /// The QUIC handshake starts towards a known address.
     Dialing(SocketAddr),
+    /// The QUIC handshake starts again, through a relay, because the direct way brought nothing.
+    DialingThrough {
+        /// Where the relay listens.
+        server: SocketAddr,
+        /// The known address.
+        address: SocketAddr,
+    },
     /// No introducer is connected; waiting for one.
     WaitingForIntroducer,
     /// Our ICE description left.
@@ -162,6 +170,14 @@ pub enum Progress {
         /// Why.
         cause: gimlet_turn::Failure,
     },
+    /// A relay that is spoken to over TCP or TLS is not connected. Another connection is opened after a while,
+    /// unless it would end alike.
+    RelayUnreachable {
+        /// Where the relay listens.
+        server: SocketAddr,
+        /// Why, and what could help.
+        why: StreamFailure,
+    },
     /// A check of ours was answered: data can flow here.
     PathValid {
         /// Where.
@@ -216,6 +232,9 @@ impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Progress::Dialing(address) => write!(f, "dialing {address}"),
+            Progress::DialingThrough { server, address } => {
+                write!(f, "no answer; dialing {address} through the relay {server}")
+            }
             Progress::WaitingForIntroducer => f.write_str("waiting for an introducer"),
             Progress::OfferSent { via, candidates } => {
                 write!(f, "offer with {candidates} candidates sent through {}", via.short())
@@ -235,6 +254,7 @@ impl fmt::Display for Progress {
                 write!(f, "relayed for {client}: {to_peers} bytes out, {from_peers} bytes in")
             }
             Progress::RelayFailed { server, cause } => write!(f, "no relaying by {server}: {cause}"),
+            Progress::RelayUnreachable { server, why } => write!(f, "no relaying by {server}: {why}"),
             Progress::PathValid { path, rtt: Some(rtt) } => write!(f, "path valid: {path}, rtt {rtt:.1?}"),
             Progress::PathValid { path, rtt: None } => write!(f, "path valid: {path}"),
             Progress::PathSelected(path) => write!(f, "path selected: {path}"),

@@ -36,6 +36,12 @@
 //! second port, and says where it sees a peer. Nothing is sprayed anywhere else. Two hard NATs are left to relays unless
 //! both ends are told otherwise ([`PunchLimits::both_dependent`]).
 //!
+//! A configured relay is spoken to over UDP, TCP or TLS ([`TurnTransport`]). The latter two are for networks that let
+//! nothing else out: the driver opens the connection, TLS is bytes and time like the rest, and when a public node does
+//! not answer directly within two seconds it is reached through such a relay, too. What the network does not take is
+//! dropped and not queued ([`RELAY_BACKLOG_MAX`]); a connection that is lost is opened again, and links that went
+//! through it go on.
+//!
 //! Inside, children do the work: one STUN client and server, one TURN client per relay, a TURN server, one ICE
 //! agent per peer, one QUIC endpoint. Sockets that a child needs are asked of the driver
 //! ([`gimlet_machine::Request`]). Input goes to the child it belongs to; then the node *settles*: events of one child
@@ -71,6 +77,9 @@
 //! * It does not know for certain that a NAT is easy: two ports of one public node see the same, and a NAT that minds
 //!   addresses only shows when somebody elsewhere sees something else. Behind a public node whose second port is
 //!   closed by a firewall, it does not know at all, and does not punch.
+//! * It speaks TLS 1.3 alone to relays, where RFC 8489 §6.2.3 would have 1.2 as well, and no DTLS. It asks the public
+//!   nodes' own relays over UDP only, and takes no ALTERNATE-DOMAIN (RFC 8489 §14.16): a relay that sends us on over
+//!   TLS has to have a certificate for the same name.
 //! * It does not hide descriptions from the introducer, as RFC 8445 §19.3 assumes of any signalling.
 //!   What an introducer learns lets it disturb checks; it cannot read or alter what peers say,
 //!   because QUIC is pinned to their ids.
@@ -129,6 +138,7 @@ mod connect;
 mod control;
 mod demux;
 mod description;
+mod detour;
 mod embedded;
 mod error;
 mod event;
@@ -145,6 +155,7 @@ mod peer;
 mod punch;
 mod relay;
 mod relay_pass;
+mod relay_stream;
 #[cfg(test)]
 mod relay_tests;
 mod relays;
@@ -155,6 +166,7 @@ mod sequence;
 mod session;
 mod settle;
 mod state;
+mod stream_relays;
 #[cfg(test)]
 mod stream_tests;
 mod streams;
@@ -164,7 +176,7 @@ mod usage;
 mod witness;
 
 pub use command::{Command, CommandError, Outcome};
-pub use config::{Allow, Config, Limits, Outside, Paths, RelayConfig, TurnServer};
+pub use config::{Allow, Config, Limits, Outside, Paths, RelayConfig, TurnServer, TurnTransport};
 pub use connect::{ANSWERS_MAX, ICE_AGENTS_MAX, RETRY_MIN};
 pub use control::{CONTROL_MESSAGE_MAX, Unreachable};
 pub use description::{DESCRIPTION_CANDIDATES_MAX, DESCRIPTION_MAX};
@@ -184,6 +196,7 @@ pub use peer::UNACCEPTED_STREAMS_MAX;
 pub use punch::PUNCHES_MAX;
 pub use relay::PERMITTED_PER_PEER_MAX;
 pub use relay_pass::RELAY_PASS_LIFETIME;
+pub use relay_stream::{RELAY_BACKLOG_MAX, RELAY_OPEN_MAX, StreamFailure, TurnTls};
 pub use relays::{RELAY_IDLE, TURN_SERVERS_MAX};
 pub use requests::SOCKETS_MAX;
 pub use roam::LOCAL_ADDRESSES_MAX;

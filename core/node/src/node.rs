@@ -20,9 +20,11 @@ use crate::event::{Event, Progress};
 use crate::gather::Gathering;
 use crate::nat::Nat;
 use crate::peer::{Ice, Peer};
+use crate::relay_stream::is_stream_flow;
 use crate::relays::Relays;
 use crate::requests::{Owner, Requests};
 use crate::sequence::Sequences;
+use crate::stream_relays::Held;
 use crate::streams::Streams;
 use crate::ticket::{Ticket, TicketError};
 use crate::timer::Timer;
@@ -88,6 +90,8 @@ pub(crate) struct Outbox {
     pub(crate) events: Queue<Event>,
     pub(crate) accepted: Queue<PeerId>,
     pub(crate) requests: Requests,
+    /// A datagram that turned up while streams were filled.
+    pub(crate) held: Option<Held>,
 }
 
 impl Node {
@@ -124,6 +128,7 @@ impl Node {
                 events: Queue::new(STATE_EVENTS_MAX),
                 accepted: Queue::new(ACCEPT_QUEUE_MAX),
                 requests: Requests::new(),
+                held: None,
             },
             counters: NodeCounters::default(),
             closing: Closing::default(),
@@ -294,12 +299,15 @@ impl Machine for Node {
         let Children { quic, stun, server, ice, relays, embedded, .. } = &self.children;
         let own = [quic.poll_timeout(), stun.poll_timeout(), server.poll_timeout(), self.timers.deadline()];
         let turn = [relays.poll_timeout(), embedded.as_ref().and_then(Embedded::poll_timeout)];
+        let turn = turn.into_iter().chain([relays.poll_write_timeout(self.streams.touched)]);
         let agents = ice.iter().map(|(_, ice)| ice.agent.poll_timeout());
         Deadline::earliest(own.into_iter().chain(turn).chain(agents))
     }
 
     fn poll_request(&mut self) -> Option<Request> {
-        self.out.requests.poll()
+        // What is written goes ahead of the end of its connection.
+        self.fill_streams();
+        self.children.relays.poll_write().or_else(|| self.out.requests.poll())
     }
 
     fn handle_answer(&mut self, now: Instant, answer: Answer<'_>) {
@@ -314,6 +322,7 @@ impl Machine for Node {
             Owner::Witness => self.on_witness_answer(now, &answer),
             Owner::Sample => self.on_sample_answer(now, &answer),
             Owner::Punch(id) => self.on_punch_answer(now, id, &answer),
+            Owner::RelayStream => self.on_stream_answer(now, &answer),
         }
         self.settle(now);
     }
@@ -333,6 +342,9 @@ impl Node {
         if let Some(transmit) = self.children.relays.poll_transmit(now, out) {
             return Some(transmit);
         }
+        if let Some(transmit) = self.out.take_held(out) {
+            return Some(transmit);
+        }
         while let Some(transmit) = self.poll_ice(now, out) {
             if let Some(transmit) = self.put_on_wire(now, transmit, out) {
                 return Some(transmit);
@@ -347,7 +359,7 @@ impl Node {
                 return Some(transmit);
             }
         }
-        if self.has_said_goodbye() && self.children.relays.release(now) {
+        if self.let_relays_go(now) {
             return self.children.relays.poll_transmit(now, out);
         }
         None
@@ -355,7 +367,7 @@ impl Node {
 
     /// Acts on what writing a datagram brought about: it made room, ended something, or broke a silence of the
     /// peer's. Says whether there was anything.
-    fn settle_written(&mut self, now: Instant) -> bool {
+    pub(crate) fn settle_written(&mut self, now: Instant) -> bool {
         let Some(event) = self.children.quic.poll_event() else { return false };
         self.on_quic(now, event);
         self.flush(now);
@@ -363,19 +375,19 @@ impl Node {
         true
     }
 
-    fn poll_ice(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Path>> {
+    pub(crate) fn poll_ice(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Path>> {
         let Children { ice, relays, .. } = &mut self.children;
         ice.iter_mut().find_map(|(_, ice)| ice.agent.poll_transmit(now, &mut relays.leave_room(out)))
     }
 
-    fn poll_quic(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Path>> {
+    pub(crate) fn poll_quic(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Path>> {
         let Children { quic, relays, .. } = &mut self.children;
         quic.poll_transmit(now, &mut relays.leave_room(out))
     }
 
     /// What was written for a path becomes what leaves on our socket. `None`: it cannot leave, and `out` is
     /// empty again.
-    fn put_on_wire(
+    pub(crate) fn put_on_wire(
         &mut self,
         now: Instant,
         transmit: Transmit<Path>,
@@ -391,7 +403,23 @@ impl Node {
             out.truncate(0);
             return None;
         };
-        Some(Transmit { path: path.on_wire(), ecn, segment })
+        let path = path.on_wire();
+        if is_stream_flow(path) {
+            let written = self.children.relays.write_datagrams(path, out.as_slice());
+            self.counters.relay_backlog_dropped += u64::from(!written);
+            out.truncate(0);
+            return None;
+        }
+        Some(Transmit { path, ecn, segment })
+    }
+
+    /// Gives up what relays hold for us, once everybody has been told goodbye; whether that was news.
+    pub(crate) fn let_relays_go(&mut self, now: Instant) -> bool {
+        let news = self.has_said_goodbye() && self.children.relays.release(now);
+        if news {
+            self.settle(now);
+        }
+        news
     }
 
     /// Whether the node is closing and has nobody left to talk to.

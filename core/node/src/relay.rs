@@ -4,18 +4,29 @@ use alloc::collections::BTreeSet;
 use core::net::{IpAddr, SocketAddr};
 
 use gimlet_ice::{Agent, Candidate};
-use gimlet_machine::{FourTuple, Instant, PeerId};
+use gimlet_machine::{Buf, FourTuple, Instant, Machine, PeerId};
 use gimlet_stun::AddressFamily;
 use gimlet_turn::{AllocationState, Client, Failure, Families, PeerError, PeerPolicy};
+
+use crate::relay_stream::RelayStream;
 
 /// Addresses of one peer that a relay is asked to let through, so that a peer that names many leaves
 /// room for others ([`gimlet_turn::PERMISSIONS_MAX`]). Beyond: the peer is not heard from there.
 pub const PERMITTED_PER_PEER_MAX: usize = 8;
 
+/// The local preference (RFC 8445 §5.1.2.1) of an address on a relay that we speak to over TCP: below any over UDP,
+/// because one lost segment holds up everything behind it.
+const TCP_PREFERENCE: u16 = 0x3fff;
+
+/// The same over TLS, which encrypts everything once more.
+const TLS_PREFERENCE: u16 = 0x1fff;
+
 /// One client, and what it was asked for.
 #[derive(Debug)]
 pub(crate) struct Relay {
     pub(crate) client: Client,
+    /// Its connection; `None`: it is spoken to over UDP.
+    pub(crate) stream: Option<Box<RelayStream>>,
     pub(crate) origin: Origin,
     families: Families,
     permitted: BTreeSet<IpAddr>,
@@ -52,10 +63,20 @@ pub(crate) struct Wanted {
 impl Relay {
     pub(crate) fn new(client: Client, origin: Origin, families: Families) -> Self {
         let (permitted, bound) = (BTreeSet::new(), BTreeSet::new());
-        Self { client, origin, families, permitted, bound, hopeless: false }
+        Self { client, stream: None, origin, families, permitted, bound, hopeless: false }
     }
 
+    /// The same relay over this connection.
+    pub(crate) fn over(mut self, stream: RelayStream) -> Self {
+        self.stream = Some(Box::new(stream));
+        self
+    }
+
+    /// Asks for an allocation, or for the connection on which to ask.
     pub(crate) fn ask(&mut self, now: Instant) {
+        if let Some(stream) = self.stream.as_mut().filter(|stream| !stream.is_open()) {
+            return stream.start(now);
+        }
         // Asked for only when there is none.
         let asked = self.client.allocate(now, self.families);
         debug_assert!(asked.is_ok(), "one client has one allocation");
@@ -63,6 +84,12 @@ impl Relay {
 
     /// Asks if there is nothing yet and that can help: a connection starts.
     pub(crate) fn ask_again(&mut self, now: Instant) {
+        if self.stream.as_ref().is_some_and(|stream| !stream.is_open()) {
+            if !self.hopeless {
+                self.ask(now);
+            }
+            return;
+        }
         let may = match (self.client.state(), &self.origin) {
             (_, Origin::Learnt { gone: true, .. }) => false,
             (AllocationState::Failed, _) => !self.hopeless,
@@ -90,20 +117,31 @@ impl Relay {
         if self.client.state() != AllocationState::Deleting {
             self.client.release(now);
         }
+        if self.stream.is_some() {
+            // The last request leaves, and the end of the connection is the answer.
+            self.write_requests(now);
+            self.stream.iter_mut().for_each(|stream| stream.stop());
+            self.client.disconnected();
+        }
         self.permitted.clear();
         self.bound.clear();
     }
 
     /// Whether there is no allocation, and none is being asked for or given back.
     pub(crate) fn is_over(&self) -> bool {
-        matches!(
+        let idle = self.stream.as_ref().is_none_or(|stream| stream.is_idle());
+        let over = matches!(
             self.client.state(),
             AllocationState::Idle | AllocationState::Released | AllocationState::Failed
-        )
+        );
+        idle && over
     }
 
     /// Whether this may still give us an address.
     pub(crate) fn is_pending(&self) -> bool {
+        if let Some(stream) = self.stream.as_ref().filter(|stream| !stream.is_open()) {
+            return stream.is_opening();
+        }
         match self.client.state() {
             AllocationState::Allocating
             | AllocationState::Clearing
@@ -142,7 +180,25 @@ impl Relay {
     pub(crate) fn candidates(&self) -> impl Iterator<Item = Candidate> {
         let client = &self.client;
         let relayed = [AddressFamily::V4, AddressFamily::V6].into_iter().filter_map(|it| client.relayed(it));
-        relayed.map(|it| Candidate::relayed(it, client.relay(), client.mapped()))
+        let preference_max = match &self.stream {
+            None => u16::MAX,
+            Some(stream) if stream.is_secured_by_tls() => TLS_PREFERENCE,
+            Some(_) => TCP_PREFERENCE,
+        };
+        relayed.map(move |it| {
+            let candidate = Candidate::relayed(it, client.relay(), client.mapped());
+            let preference = candidate.local_preference().min(preference_max);
+            candidate.with_local_preference(preference)
+        })
+    }
+
+    /// Hands requests of the client to its connection.
+    pub(crate) fn write_requests(&mut self, now: Instant) {
+        let Some(stream) = self.stream.as_mut().filter(|stream| stream.is_open()) else { return };
+        let mut bytes = Vec::new();
+        while self.client.poll_transmit(now, &mut Buf::new(&mut bytes)).is_some() {
+            stream.write(&bytes);
+        }
     }
 
     /// Whether the relay is worth asking to let `peer` through: it can reach it, and its policy does not forbid

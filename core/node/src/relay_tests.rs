@@ -4,10 +4,12 @@ use gimlet_machine::{Buf, FourTuple, Input, Instant, Machine, Session};
 use gimlet_testkit::Checked;
 
 use crate::hostile_tests::config;
-use crate::{ConfigError, Node, TURN_SERVERS_MAX, TurnServer};
+use crate::{ConfigError, Node, TURN_SERVERS_MAX, TurnServer, TurnTransport};
 
 fn server(address: &str, username: &str) -> TurnServer {
-    TurnServer { address: address.parse().unwrap(), username: username.into(), password: "secret".into() }
+    let transport = TurnTransport::Udp;
+    let (username, password) = (username.into(), "secret".into());
+    TurnServer { address: address.parse().unwrap(), transport, username, password }
 }
 
 fn node(servers: Vec<TurnServer>) -> Result<Node, ConfigError> {

@@ -16,15 +16,18 @@ use gimlet_ice::{Candidate, CandidateKind};
 use gimlet_machine::{
     Buf, Deadline, FourTuple, Input, Instant, Machine, Path, PeerId, Rng, Transmit, Verdict,
 };
-use gimlet_turn::{Client, ClientConfig, ClientCounters, ClientEvent, Families, LongTerm, WRAP_MAX};
+use gimlet_turn::{
+    Client, ClientConfig, ClientCounters, ClientEvent, Families, LongTerm, Transport, WRAP_MAX,
+};
 
-use crate::config::{Config, Paths};
+use crate::config::{Config, Paths, TurnTransport};
 use crate::error::ConfigError;
 use crate::event::Progress;
 use crate::gather::can_reach;
 use crate::node::Node;
 use crate::relay::{Origin, Relay, Wanted, is_final, peers_of};
 use crate::relay_pass::RelayPass;
+use crate::relay_stream::{RelayStream, Trust, is_stream_flow, stream_flow};
 use crate::timer::Timer;
 
 /// Relays of one node. Configured ones beyond: a [`ConfigError`]. Those of public nodes beyond: not used, and
@@ -38,7 +41,7 @@ pub const RELAY_IDLE: Duration = Duration::from_secs(60);
 /// Our clients of relays.
 #[derive(Debug)]
 pub(crate) struct Relays {
-    clients: Vec<Relay>,
+    pub(crate) clients: Vec<Relay>,
     rng: Rng,
     /// How many clients there have been.
     born: u64,
@@ -69,24 +72,40 @@ impl Relays {
             let credentials = LongTerm::new(server.username.as_bytes(), server.password.as_bytes())
                 .ok_or(ConfigError::TurnCredentials(server.address))?;
             let local = config.local_addresses.iter().find(|local| can_reach(**local, server.address));
-            let Some(local) = local.filter(|_| config.paths != Paths::DirectOnly) else { continue };
-            let flow = FourTuple::new(*local, server.address);
-            if relays.on_flow(flow).is_some() {
-                // A relay knows a client by its flow alone (RFC 8656 §3.2): a second name cannot be used on it.
+            let stream = match &server.transport {
+                TurnTransport::Udp => None,
+                TurnTransport::Tcp => Some(RelayStream::new(server.address, None)),
+                TurnTransport::Tls(tls) => {
+                    let trust = Trust::new(tls).ok_or(ConfigError::TurnServerName(server.address))?;
+                    Some(RelayStream::new(server.address, Some(trust)))
+                }
+            };
+            let flow = match (&stream, local) {
+                (Some(_), _) => stream_flow(server.address),
+                (None, Some(local)) => FourTuple::new(*local, server.address),
+                (None, None) => continue,
+            };
+            // A relay knows a client by its flow alone (RFC 8656 §3.2): a second name cannot be used on it.
+            if config.paths == Paths::DirectOnly || relays.on_flow(flow).is_some() {
                 continue;
             }
             let families = if server.address.is_ipv4() { Families::V4 } else { Families::V6 };
-            let mut relay = Relay::new(relays.new_client(flow, credentials), Origin::Configured, families);
+            let transport = if stream.is_some() { Transport::Stream } else { Transport::Datagram };
+            let client = relays.new_client(flow, credentials, transport);
+            let mut relay = Relay::new(client, Origin::Configured, families);
+            if let Some(stream) = stream {
+                relay = relay.over(stream);
+            }
             relay.ask(now);
             relays.clients.push(relay);
         }
         Ok(relays)
     }
 
-    fn new_client(&mut self, flow: FourTuple, credentials: LongTerm) -> Client {
+    fn new_client(&mut self, flow: FourTuple, credentials: LongTerm, transport: Transport) -> Client {
         let rng = self.rng.fork_nth("client", self.born);
         self.born += 1;
-        Client::new(rng, flow, credentials, ClientConfig::default())
+        Client::new(rng, flow, credentials, ClientConfig { transport, ..ClientConfig::default() })
     }
 
     /// Takes a pass that `from` gave us, to whom `flow` leads. `needed`: a connection waits for what comes of it.
@@ -117,7 +136,7 @@ impl Relays {
             if self.clients.len() >= TURN_SERVERS_MAX {
                 return Err(PassError::TooMany);
             }
-            let mut client = self.new_client(flow, credentials.clone());
+            let mut client = self.new_client(flow, credentials.clone(), Transport::Datagram);
             client.renew(now, credentials, &challenge).map_err(|_| PassError::Unusable)?;
             let origin = Origin::Learnt { from, policy: pass.policy(), gone: false };
             self.clients.push(Relay::new(client, origin, pass.families(flow.remote)));
@@ -182,10 +201,21 @@ impl Relays {
         let mut lost = Vec::new();
         for relay in &mut self.clients {
             let FourTuple { local, remote } = relay.client.relay();
-            if !gone.contains(&local) || self.released {
+            let ip = relay.stream.as_ref().and_then(|stream| stream.local());
+            let left = |gone: &SocketAddr| gone.ip() == ip.unwrap_or(local.ip());
+            let leaves = match ip {
+                Some(ip) => gone.iter().any(left) && !locals.iter().any(|heir| heir.ip() == ip),
+                None => gone.contains(&local),
+            };
+            if !leaves || self.released {
                 continue;
             }
             lost.extend(relay.candidates().map(|candidate| candidate.address));
+            if let Some(stream) = &mut relay.stream {
+                relay.client.disconnected();
+                stream.reopen(now, remote);
+                continue;
+            }
             if let Some(heir) = locals.iter().find(|heir| can_reach(**heir, remote)) {
                 relay.client.reconnected(now, FourTuple::new(*heir, remote));
             }
@@ -246,7 +276,8 @@ impl Relays {
     pub(crate) fn handle_input(&mut self, now: Instant, input: Input<'_, FourTuple>) -> Verdict<Path> {
         let Input { path, ecn, bytes } = input;
         // What comes from a public node whose relay is not in use is the node's own.
-        let Some(relay) = self.on_flow(path).filter(|relay| !relay.is_over()) else {
+        let takes = |relay: &&mut Relay| relay.stream.is_none() && !relay.is_over();
+        let Some(relay) = self.on_flow(path).filter(takes) else {
             return Verdict::NotMine;
         };
         relay.client.handle_input(now, Input { path: Path::Direct(path), ecn, bytes })
@@ -255,6 +286,9 @@ impl Relays {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         for relay in &mut self.clients {
             relay.client.handle_timeout(now);
+            if let Some(stream) = &mut relay.stream {
+                stream.handle_timeout(now);
+            }
         }
     }
 
@@ -262,8 +296,15 @@ impl Relays {
         self.clients.iter_mut().find_map(|relay| {
             let event = relay.client.poll_event()?;
             match event {
-                ClientEvent::Allocated(_) => relay.hopeless = false,
-                ClientEvent::Failed { cause } => relay.hopeless = is_final(cause),
+                ClientEvent::Allocated(_) => {
+                    relay.hopeless = false;
+                    relay.stream.iter_mut().for_each(|stream| stream.on_of_use());
+                }
+                ClientEvent::Failed { cause } => {
+                    relay.hopeless = is_final(cause);
+                    // What does not serve us is not held on to.
+                    relay.stream.iter_mut().for_each(|stream| stream.stop());
+                }
                 ClientEvent::Expired
                 | ClientEvent::Released
                 | ClientEvent::Redirected { .. }
@@ -279,12 +320,15 @@ impl Relays {
     }
 
     pub(crate) fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let transmit = self.clients.iter_mut().find_map(|relay| relay.client.poll_transmit(now, out))?;
+        let mut datagrams = self.clients.iter_mut().filter(|relay| relay.stream.is_none());
+        let transmit = datagrams.find_map(|relay| relay.client.poll_transmit(now, out))?;
         Some(Transmit { path: transmit.path.on_wire(), ecn: transmit.ecn, segment: transmit.segment })
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Deadline> {
-        Deadline::earliest(self.clients.iter().map(|relay| relay.client.poll_timeout()))
+        Deadline::earliest(self.clients.iter().flat_map(|relay| {
+            [relay.client.poll_timeout(), relay.stream.as_ref().and_then(|stream| stream.poll_timeout())]
+        }))
     }
 
     /// Gives everything back; says whether there is anything to do that had not been done.
@@ -305,7 +349,7 @@ impl Relays {
         self.released || self.clients.is_empty()
     }
 
-    fn on_flow(&mut self, flow: FourTuple) -> Option<&mut Relay> {
+    pub(crate) fn on_flow(&mut self, flow: FourTuple) -> Option<&mut Relay> {
         self.clients.iter_mut().find(|relay| relay.client.relay() == flow)
     }
 }
@@ -336,13 +380,14 @@ impl Node {
             return;
         }
         let mut wanted = Wanted::default();
-        for (_, ice) in self.children.ice.iter() {
-            if let Some(Path::Relayed { relay, peer }) =
-                ice.connection.and_then(|it| self.children.quic.path(it))
-            {
+        // Those of agents, and those to public nodes that are reached no other way.
+        for connection in self.connections.keys() {
+            if let Some(Path::Relayed { relay, peer }) = self.children.quic.path(*connection) {
                 wanted.channels.insert((relay, peer));
                 wanted.peers.insert(peer.ip());
             }
+        }
+        for (_, ice) in self.children.ice.iter() {
             wanted.peers.extend(peers_of(&ice.agent));
         }
         let relays = &mut self.children.relays;
@@ -369,28 +414,44 @@ impl Node {
         !path.is_direct() || agent.is_some_and(|agent| agent.remote_candidates().any(theirs))
     }
 
-    pub(crate) fn on_turn(&mut self, now: Instant, flow: FourTuple, event: &ClientEvent) {
+    pub(crate) fn on_turn(&mut self, now: Instant, flow: FourTuple, event: ClientEvent) {
         let server = flow.remote;
+        if let ClientEvent::Received { peer, mut datagram } = event {
+            let input = Input::new(Path::Relayed { relay: flow, peer }, &mut datagram);
+            // Counted there, if it is nobody's.
+            let _ = self.demux_inner(now, input);
+            return;
+        }
         // What ended may be one that is gone.
         self.children.relays.mark_stale();
         match event {
             ClientEvent::Allocated(allocated) => {
-                // What the relay saw of us is a server-reflexive candidate for free (RFC 8445 §5.1.1.2).
+                // What the relay saw of us is a server-reflexive candidate for free (RFC 8445 §5.1.1.2), if it
+                // saw a datagram.
                 let mapped = allocated.mapped;
-                if self.children.gathering.remember(now, flow, mapped) {
+                if !is_stream_flow(flow) && self.children.gathering.remember(now, flow, mapped) {
                     self.progress(self.peer_id(), Progress::Reflexive { local: flow.local, mapped });
                 }
                 for relayed in allocated.relayed_v4.into_iter().chain(allocated.relayed_v6) {
                     self.progress(self.peer_id(), Progress::Relay { server, relayed });
                 }
+                self.detour_all(now);
             }
             ClientEvent::Failed { cause } => {
-                self.progress(self.peer_id(), Progress::RelayFailed { server, cause: *cause });
+                self.progress(self.peer_id(), Progress::RelayFailed { server, cause });
             }
             ClientEvent::Expired | ClientEvent::Released => {}
+            ClientEvent::Redirected { server } => {
+                // Over UDP the client is on its way already.
+                if let Some(relay) = self.children.relays.on_flow(flow)
+                    && let Some(stream) = &mut relay.stream
+                {
+                    stream.reopen(now, server);
+                }
+                return;
+            }
             // Peers that a relay refuses are reached otherwise or not at all; ICE finds out.
-            ClientEvent::Redirected { .. }
-            | ClientEvent::PermissionInstalled { .. }
+            ClientEvent::PermissionInstalled { .. }
             | ClientEvent::PermissionRefused { .. }
             | ClientEvent::ChannelBound { .. }
             | ClientEvent::ChannelRefused { .. }

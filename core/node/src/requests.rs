@@ -1,14 +1,14 @@
 //! What we ask of the driver: sockets, each with the child that wanted it.
 
 use alloc::collections::BTreeMap;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use gimlet_machine::{Id, Queue, Request, SocketId};
 use gimlet_turn::RelayId;
 
 use crate::peer::Ice;
 
-/// Sockets open or being opened at once. Beyond: refused, as the driver would.
+/// Sockets and connections open or being opened at once. Beyond: refused, as the driver would.
 pub const SOCKETS_MAX: usize = 4_096;
 
 /// Who asked for a socket.
@@ -22,6 +22,8 @@ pub(crate) enum Owner {
     Sample,
     /// A punch of this agent.
     Punch(Id<Ice>),
+    /// One of our relays, which is spoken to over TCP or TLS; the one that has this socket.
+    RelayStream,
 }
 
 /// Allots the names of sockets and remembers whose they are.
@@ -41,11 +43,22 @@ impl Requests {
 
     /// Asks for a UDP socket at `local`. `None`: there are too many.
     pub(crate) fn bind(&mut self, owner: Owner, local: SocketAddr) -> Option<SocketId> {
+        let id = SocketId(self.named);
+        self.ask(owner, Request::Bind { id, local })
+    }
+
+    /// Asks for a connection to `remote`. `None`: there are too many.
+    pub(crate) fn connect(&mut self, owner: Owner, local: IpAddr, remote: SocketAddr) -> Option<SocketId> {
+        let id = SocketId(self.named);
+        self.ask(owner, Request::Connect { id, local, remote })
+    }
+
+    fn ask(&mut self, owner: Owner, request: Request) -> Option<SocketId> {
         if self.owners.len() >= SOCKETS_MAX {
             return None;
         }
-        let id = SocketId(self.named);
-        self.waiting.push(Request::Bind { id, local }).ok()?;
+        let id = request.id();
+        self.waiting.push(request).ok()?;
         self.named += 1;
         self.owners.insert(id, owner);
         Some(id)

@@ -17,6 +17,7 @@ use crate::event::{Event, Progress};
 use crate::gather::can_reach;
 use crate::node::Node;
 use crate::peer::Ice;
+use crate::relay_stream::is_stream_flow;
 use crate::timer::Timer;
 
 /// Addresses of sockets that a node speaks from; more are refused.
@@ -157,7 +158,7 @@ impl Node {
     pub(crate) fn is_ours(&self, path: Path) -> bool {
         let local = path.on_wire().local;
         let punched = || self.children.ice.iter().any(|(_, ice)| ice.hole.has_socket(local));
-        self.config.local_addresses.contains(&local) || punched()
+        is_stream_flow(path.on_wire()) || self.config.local_addresses.contains(&local) || punched()
     }
 
     /// The agent of the link to `peer`.

@@ -178,7 +178,8 @@ impl Session for Node {
 
     fn is_closed(&self) -> bool {
         // The last goodbye may have to leave through a relay, which is let go after that.
-        let released = self.children.relays.is_released() && !self.out.requests.is_waiting();
+        let relays = &self.children.relays;
+        let released = relays.is_released() && !relays.has_unwritten() && !self.out.requests.is_waiting();
         self.has_said_goodbye() && released
     }
 

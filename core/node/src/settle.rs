@@ -37,7 +37,7 @@ impl Node {
             busy = true;
         }
         while let Some((relay, event)) = self.children.relays.poll_event() {
-            self.on_turn(now, relay, &event);
+            self.on_turn(now, relay, event);
             busy = true;
         }
         while let Some(event) = self.children.stun.poll_event() {
@@ -54,6 +54,7 @@ impl Node {
             self.stop_sampling();
             self.close_witnesses();
         }
+        busy |= self.settle_streams(now);
         self.settle_relay(now) || busy
     }
 

@@ -137,6 +137,66 @@ impl HoleState {
     }
 }
 
+/// Where the connection to a relay stands that is spoken to over TCP or TLS.
+///
+/// ```text
+///   Idle ──connect──► AwaitConnection ──connected──► AwaitSecurity ──secured──► Open
+///    ▲                  ▲          │                      │                      │
+///    │               connect      lost                   lost                   lost
+///    │                  │          ▼                      ▼                      │
+///    └──stop (any)── AwaitRetry ◄──┴──────────────────────┴──────────────────────┘
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum StreamState {
+    /// None is wanted.
+    #[default]
+    Idle,
+    /// The driver opens it.
+    AwaitConnection,
+    /// TLS is being agreed on. TCP alone passes through.
+    AwaitSecurity,
+    /// It carries what is written.
+    Open,
+    /// The last one was lost; another follows after a while.
+    AwaitRetry,
+}
+
+/// What moves it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamStep {
+    /// One is wanted.
+    Connect,
+    /// The driver has opened it.
+    Connected,
+    /// Nobody else can read it, or nobody minds.
+    Secured,
+    /// It is gone, or of no use.
+    Lost,
+    /// None is wanted any more.
+    Stop,
+}
+
+impl StreamState {
+    /// The next state; `None` if the step means nothing here.
+    pub(crate) const fn next(self, step: StreamStep) -> Option<StreamState> {
+        use StreamState as S;
+        match (self, step) {
+            (S::Idle | S::AwaitRetry, StreamStep::Connect) => Some(S::AwaitConnection),
+            (S::AwaitConnection, StreamStep::Connected) => Some(S::AwaitSecurity),
+            (S::AwaitSecurity, StreamStep::Secured) => Some(S::Open),
+            (S::AwaitConnection | S::AwaitSecurity | S::Open, StreamStep::Lost) => Some(S::AwaitRetry),
+            (S::AwaitConnection | S::AwaitSecurity | S::Open | S::AwaitRetry, StreamStep::Stop) => {
+                Some(S::Idle)
+            }
+            (S::Idle, StreamStep::Connected | StreamStep::Secured | StreamStep::Lost | StreamStep::Stop)
+            | (S::AwaitConnection, StreamStep::Connect | StreamStep::Secured)
+            | (S::AwaitSecurity | S::Open, StreamStep::Connect | StreamStep::Connected)
+            | (S::Open, StreamStep::Secured)
+            | (S::AwaitRetry, StreamStep::Connected | StreamStep::Secured | StreamStep::Lost) => None,
+        }
+    }
+}
+
 /// What an attempt to reach a peer waits for.
 #[allow(clippy::enum_variant_names, reason = "states are named by what they await")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -257,6 +317,15 @@ mod tests {
                 }
             }
         }
+        use StreamState as R;
+        for state in [R::Idle, R::AwaitConnection, R::AwaitSecurity, R::Open, R::AwaitRetry] {
+            use StreamStep as T;
+            for step in [T::Connect, T::Connected, T::Secured, T::Lost, T::Stop] {
+                if let Some(next) = state.next(step) {
+                    rows.push(format!("{state:?} --{step:?}--> {next:?}"));
+                }
+            }
+        }
         let drawn = [
             "AwaitIntroducer --Offered--> AwaitAnswer",
             "AwaitAnswer --IntroducerLost--> AwaitIntroducer",
@@ -279,6 +348,17 @@ mod tests {
             "AwaitMoment --Begin--> AwaitHit",
             "AwaitMoment --End--> Idle",
             "AwaitHit --End--> Idle",
+            "Idle --Connect--> AwaitConnection",
+            "AwaitConnection --Connected--> AwaitSecurity",
+            "AwaitConnection --Lost--> AwaitRetry",
+            "AwaitConnection --Stop--> Idle",
+            "AwaitSecurity --Secured--> Open",
+            "AwaitSecurity --Lost--> AwaitRetry",
+            "AwaitSecurity --Stop--> Idle",
+            "Open --Lost--> AwaitRetry",
+            "Open --Stop--> Idle",
+            "AwaitRetry --Connect--> AwaitConnection",
+            "AwaitRetry --Stop--> Idle",
         ];
         assert_eq!(rows, drawn);
     }

@@ -9,6 +9,8 @@ pub(crate) enum Timer {
     Attempt(PeerId),
     /// Introducers are asked again.
     Offer(PeerId),
+    /// A dial goes through a relay, if there is one.
+    Detour(PeerId),
     /// A lost or failed peer is tried again.
     Retry(PeerId),
     /// A close has waited long enough for acknowledgements.
@@ -32,6 +34,7 @@ impl Named for Timer {
         match self {
             Timer::Attempt(_) => "attempt",
             Timer::Offer(_) => "offer",
+            Timer::Detour(_) => "detour",
             Timer::Retry(_) => "retry",
             Timer::Close(_) => "close",
             Timer::Repair(_) => "repair",

@@ -264,6 +264,15 @@ impl Client {
         self.on_moved(now);
     }
 
+    /// The connection to the server is gone, and with it whatever the server had for us. Nothing is asked and
+    /// nothing is due until [`Client::reconnected`], which asks for an allocation again, if there was one or was
+    /// to be one.
+    pub fn disconnected(&mut self) {
+        debug_assert_eq!(self.config.transport, Transport::Stream, "datagrams have no connection");
+        self.flow.framer = Framer::new();
+        self.on_disconnected();
+    }
+
     /// New credentials, and what the server would challenge us with: requests are signed with both from here
     /// on, the first one included. An allocation stays, and is refreshed at once, so that a server which has
     /// forgotten it is found out. An error: the challenge is none, and nothing has changed.

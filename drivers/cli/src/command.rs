@@ -14,16 +14,19 @@ pub(crate) mod sim;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use gimlet_node::{Allow, Paths, PunchLimits, TurnServer};
+use gimlet_node::{Allow, Paths, PunchLimits, TurnServer, TurnTls, TurnTransport};
 
 use crate::failure::{Exit, Failure};
 use crate::identity::{Origin, Owned};
 use crate::interfaces;
 use crate::line::Line;
 use crate::node::{Running, Start};
+use crate::relay_uri::{Over, RelayUri};
 use crate::report::Report;
 use crate::sockets;
+use crate::trust;
 
 /// Options of every command that runs a node.
 #[derive(clap::Args, Clone, Debug)]
@@ -108,15 +111,21 @@ impl PunchArgs {
 /// A TURN server for peers that cannot be reached directly.
 #[derive(clap::Args, Clone)]
 pub(crate) struct RelayArgs {
-    /// A TURN server (RFC 8656) for peers that cannot be reached directly; one side is enough
-    #[arg(long, value_name = "HOST:PORT", requires_all = ["turn_user", "turn_pass"])]
-    pub(crate) turn: Option<String>,
+    /// A TURN server (RFC 8656) for peers that cannot be reached directly; one side is enough. HOST:PORT is spoken
+    /// to over UDP, turn:HOST:PORT?transport=tcp over TCP, turns:HOST:PORT over TLS: turns:relay.example:443 also
+    /// works where UDP is blocked
+    #[arg(long, value_name = "HOST:PORT|URI", requires_all = ["turn_user", "turn_pass"])]
+    pub(crate) turn: Option<RelayUri>,
     /// The name under which the TURN server knows us
     #[arg(long, value_name = "NAME", requires = "turn")]
     pub(crate) turn_user: Option<String>,
     /// The password that goes with it; other users of this machine can see command lines
     #[arg(long, value_name = "PASSWORD", requires = "turn")]
     pub(crate) turn_pass: Option<String>,
+    /// Who may have signed the certificate of a TURN server over TLS (PEM), in place of those that this machine
+    /// trusts
+    #[arg(long, value_name = "FILE", requires = "turn")]
+    pub(crate) turn_ca: Option<PathBuf>,
 }
 
 /// The password is not shown.
@@ -136,11 +145,20 @@ impl RelayArgs {
         else {
             return Ok(Vec::new());
         };
-        let address = network::resolve(name).await.map_err(|error| {
-            Failure::new(Exit::Unreachable, format_args!("cannot look up the relay {name}: {error}"))
-                .remedy("check the name, and that it ends in a port, such as relay.example:3478")
+        let address = network::resolve(&name.host_and_port()).await.map_err(|error| {
+            Failure::new(Exit::Unreachable, format_args!("cannot look up the relay {}: {error}", name.host))
+                .remedy("check the name")
         })?;
-        Ok(vec![TurnServer { address, username: username.clone(), password: password.clone() }])
+        let transport = match name.over {
+            Over::Udp => TurnTransport::Udp,
+            Over::Tcp => TurnTransport::Tcp,
+            Over::Tls => {
+                let roots = Arc::new(trust::roots(self.turn_ca.as_deref())?);
+                TurnTransport::Tls(TurnTls { server_name: name.host.clone(), roots })
+            }
+        };
+        let (username, password) = (username.clone(), password.clone());
+        Ok(vec![TurnServer { address, transport, username, password }])
     }
 }
 

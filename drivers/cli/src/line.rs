@@ -249,7 +249,10 @@ impl Line {
                     bytes_from_peers: *from_peers,
                 }
             }
-            Event::Progress { step: step @ Progress::RelayFailed { .. }, .. } => Line::notice(step),
+            Event::Progress {
+                step: step @ (Progress::RelayFailed { .. } | Progress::RelayUnreachable { .. }),
+                ..
+            } => Line::notice(step),
             Event::Progress { peer, step } => Line::Progress { peer: name(peer), text: step.to_string() },
             Event::Incoming { .. }
             | Event::StreamsReady { .. }

@@ -17,10 +17,12 @@ mod interrupt;
 mod line;
 mod name;
 mod node;
+mod relay_uri;
 mod report;
 mod simulate;
 mod sockets;
 mod transfer;
+mod trust;
 mod watch;
 
 fn main() -> std::process::ExitCode {

@@ -6,7 +6,7 @@ use gimlet_machine::{
     Answer, Buf, Counters as _, Deadline, Direction, FourTuple, Input, Instant, Machine, PeerId, Request,
     Rng, Session as _, Transmit, Verdict,
 };
-use gimlet_node::{Config, Event, Identity, Node, RelayConfig, Stream, TurnServer};
+use gimlet_node::{Config, Event, Identity, Node, RelayConfig, Stream, TurnServer, TurnTransport};
 use gimlet_sim::seeded_provider;
 use gimlet_turn::ClientCounters;
 
@@ -87,6 +87,7 @@ impl<const RELAY: bool> Subject for Host<RELAY> {
         // A stranger's address: what comes from there, noise for the most part, goes to TURN first.
         let server = TurnServer {
             address: super::flow(side, 3).remote,
+            transport: TurnTransport::Udp,
             username: "alice".into(),
             password: "her password".into(),
         };

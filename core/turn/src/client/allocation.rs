@@ -278,6 +278,26 @@ impl Client {
         }
     }
 
+    pub(super) fn on_disconnected(&mut self) {
+        self.start_over();
+        self.allocation.busy = 0;
+        match self.allocation.state {
+            AllocationState::Idle
+            | AllocationState::Released
+            | AllocationState::Failed
+            | AllocationState::Moving => return,
+            AllocationState::Deleting => return self.on_released(),
+            AllocationState::Allocated | AllocationState::Refreshing => {
+                self.step(AllocationStep::Lose);
+                self.tell(ClientEvent::Expired);
+            }
+            AllocationState::Allocating | AllocationState::Clearing | AllocationState::Waiting => {}
+        }
+        // It is wanted as before, and awaits a connection.
+        self.step(AllocationStep::Ask);
+        self.step(AllocationStep::Redirect);
+    }
+
     /// Forgets what was under way; peers are wanted again.
     fn start_over(&mut self) {
         self.requests.clear(&mut self.timers);

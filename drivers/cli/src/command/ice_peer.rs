@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gimlet_ice::{Config, Role};
 use gimlet_machine::{Counters as _, Rng};
-use gimlet_node::TurnServer;
+use gimlet_node::{TurnServer, TurnTransport};
 use gimlet_tokio::{Handle, Plain};
 use gimlet_turn::LongTerm;
 use gimlet_udp::Clock;
@@ -122,6 +122,9 @@ fn relay(server: &TurnServer) -> Result<Relay, Failure> {
     let credentials = credentials.ok_or_else(|| {
         usage("the relay's user or password is empty or too long", "check --turn-user and --turn-pass")
     })?;
+    if !matches!(server.transport, TurnTransport::Udp) {
+        return Err(usage("this command speaks to relays over UDP only", "name the relay as HOST:PORT"));
+    }
     Ok(Relay { address: server.address, credentials })
 }
 

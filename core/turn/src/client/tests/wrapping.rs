@@ -150,6 +150,26 @@ fn a_stream_out_of_step_fails_and_a_new_connection_begins_again() {
 }
 
 #[test]
+fn without_a_connection_nothing_is_asked_until_there_is_another() {
+    let config = ClientConfig { transport: Transport::Stream, ..quiet() };
+    let mut play = bound(config);
+    run(&mut play, |client, _| client.disconnected());
+    play.tells(|event| *event == ClientEvent::Expired).at(secs(3_600)).quiet();
+    assert_eq!(state(&play), AllocationState::Moving);
+    let again = FourTuple { local: "10.0.0.2:5001".parse().unwrap(), ..flow() };
+    run(&mut play, |client, now| client.reconnected(now, again));
+    play.says_that(Path::Direct(again), |bytes| {
+        assert_eq!(Message::parse(bytes).unwrap().method(), Method::ALLOCATE);
+    });
+    // What was being given back is gone with the connection.
+    let mut leaving = bound(ClientConfig { transport: Transport::Stream, ..quiet() });
+    run(&mut leaving, |client, now| client.release(now));
+    said(&mut leaving);
+    run(&mut leaving, |client, _| client.disconnected());
+    leaving.tells(|event| *event == ClientEvent::Released).at(secs(3_600)).quiet();
+}
+
+#[test]
 fn over_a_stream_a_redirection_waits_for_the_connection() {
     let config = ClientConfig { transport: Transport::Stream, ..quiet() };
     let mut play = client(config);
