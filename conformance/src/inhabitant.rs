@@ -173,18 +173,4 @@ impl Machine for Inhabitant {
             Inhabitant::Relay(relay) => relay.server.poll_timeout(),
         }
     }
-
-    fn poll_request(&mut self) -> Option<Request> {
-        match self {
-            Inhabitant::Node(node) => node.poll_request(),
-            Inhabitant::Relay(_) => None,
-        }
-    }
-
-    fn handle_answer(&mut self, now: Instant, answer: Answer<'_>) {
-        match self {
-            Inhabitant::Node(node) => node.handle_answer(now, answer),
-            Inhabitant::Relay(_) => {}
-        }
-    }
 }

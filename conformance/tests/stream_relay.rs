@@ -82,7 +82,12 @@ fn add_node(
     servers: Vec<TurnServer>,
 ) -> HostId {
     let nat = nat.map(|nat| world.add_nat(nat, LinkConfig::default()));
-    let socket = if nth == 0 { address(PUBLIC) } else { ([10, 0, nth, 2], 5000).into() };
+    let socket: SocketAddr = match (nth, nat) {
+        (0, _) => address(PUBLIC),
+        // A relay does not relay to private addresses.
+        (_, None) => ([192, 0, 2, nth], 5000).into(),
+        (_, Some(_)) => ([10, 0, nth, 2], 5000).into(),
+    };
     let name = ["public", "shut in", "other"][usize::from(nth)];
     let host = HostConfig::new(name, [socket]).behind(nat).link(LinkConfig::with_latency(LATENCY));
     let origin = std::time::Instant::now();

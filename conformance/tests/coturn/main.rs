@@ -4,6 +4,7 @@
 
 mod client;
 mod discovery;
+mod secured;
 mod server;
 
 use std::io::Write as _;
@@ -11,6 +12,8 @@ use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use gimlet_conformance::RELAY_CERTIFICATE;
 
 /// How long anything may take that takes no time.
 const SOON: Duration = Duration::from_secs(20);
@@ -42,6 +45,8 @@ fn free_port() -> u16 {
 struct Coturn {
     child: Child,
     address: SocketAddr,
+    /// Where it speaks TLS, with [`gimlet_conformance::RELAY_CERTIFICATE`].
+    secured: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
@@ -50,16 +55,19 @@ impl Coturn {
     fn start(credentials: &[&str]) -> Option<Self> {
         let turnserver = coturn("turnserver")?;
         let folder = tempfile::tempdir().expect("a folder");
-        let port = free_port();
+        let (port, tls_port) = (free_port(), free_port());
+        std::fs::write(folder.path().join("relay.pem"), RELAY_CERTIFICATE).expect("a file");
         let mut command = Command::new(turnserver);
-        command.current_dir(folder.path()).args(["-n", "--no-tls", "--no-dtls", "--no-cli", "--simple-log"]);
+        command.current_dir(folder.path()).args(["-n", "--no-dtls", "--no-cli", "--simple-log"]);
+        command.args(["--cert=relay.pem", "--pkey=relay.pem", &format!("--tls-listening-port={tls_port}")]);
         command.args(["--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", "--allow-loopback-peers"]);
         command.args(["--realm=gimlet.test", "--fingerprint", "--pidfile=pid", "--userdb=users"]);
         command.args(["--log-file=stdout", &format!("--listening-port={port}")]).args(credentials);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("turnserver starts");
         let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let coturn = Self { child, address, _folder: folder };
+        let secured = SocketAddr::from(([127, 0, 0, 1], tls_port));
+        let coturn = Self { child, address, secured, _folder: folder };
         coturn.wait();
         Some(coturn)
     }
