@@ -45,7 +45,7 @@ pub enum TurnTransport {
     /// Over a TCP connection, which the driver opens ([`gimlet_machine::Request::Connect`]). In
     /// [`gimlet_machine::Path::Relayed`] its `local` is the unspecified address with port 0.
     Tcp,
-    /// Over TLS 1.3 on such a connection. It passes what lets out nothing but the web, if the relay listens on
+    /// Over TLS 1.2 or 1.3 on such a connection. It passes what lets out nothing but the web, if the relay listens on
     /// port 443.
     Tls(TurnTls),
 }

@@ -77,9 +77,8 @@
 //! * It does not know for certain that a NAT is easy: two ports of one public node see the same, and a NAT that minds
 //!   addresses only shows when somebody elsewhere sees something else. Behind a public node whose second port is
 //!   closed by a firewall, it does not know at all, and does not punch.
-//! * It speaks TLS 1.3 alone to relays, where RFC 8489 §6.2.3 would have 1.2 as well, and no DTLS. It asks the public
-//!   nodes' own relays over UDP only, and takes no ALTERNATE-DOMAIN (RFC 8489 §14.16): a relay that sends us on over
-//!   TLS has to have a certificate for the same name.
+//! * It speaks no DTLS to relays. It asks the public nodes' own relays over UDP only, and takes no ALTERNATE-DOMAIN
+//!   (RFC 8489 §14.16): a relay that sends us on over TLS has to send us to one with a certificate for the same name.
 //! * It does not hide descriptions from the introducer, as RFC 8445 §19.3 assumes of any signalling.
 //!   What an introducer learns lets it disturb checks; it cannot read or alter what peers say,
 //!   because QUIC is pinned to their ids.

@@ -1,4 +1,6 @@
 //! TLS to a relay (RFC 8656 §3.1, RFC 7065): bytes in, bytes out, and an authority to trust.
+//!
+//! TLS 1.3, and 1.2 (RFC 8489 §6.2.3) because relays that are widely installed speak nothing newer.
 
 use core::fmt;
 use core::time::Duration;
@@ -9,7 +11,7 @@ use gimlet_machine::{CloseReason, Instant};
 use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
-use rustls::version::TLS13;
+use rustls::version::{TLS12, TLS13};
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error, RootCertStore};
 
 use crate::config::Outside;
@@ -45,7 +47,7 @@ pub enum StreamFailure {
     OutOfDate,
     /// The certificate is unusable for another reason.
     BadCertificate,
-    /// What is spoken there is not TLS 1.3, or the relay refused ours.
+    /// What is spoken there is not TLS 1.2 or 1.3, or the relay refused ours.
     Tls,
 }
 
@@ -92,7 +94,7 @@ impl fmt::Display for StreamFailure {
             }
             StreamFailure::BadCertificate => "its certificate is unusable: the relay needs another",
             StreamFailure::Tls => {
-                "it does not speak TLS 1.3 there: is the port right, or is it one for plain TCP?"
+                "it does not speak TLS 1.2 or 1.3 there: is the port right, or is it one for plain TCP?"
             }
         })
     }
@@ -129,7 +131,7 @@ impl Trust {
     pub(crate) fn session(&self, now: Instant, outside: &Outside) -> Result<ClientConnection, StreamFailure> {
         let clock = Stopped(outside.unix_time_at_origin.saturating_add(now.since(Instant::ZERO)));
         let config = ClientConfig::builder_with_details(Arc::clone(&outside.provider), Arc::new(clock))
-            .with_protocol_versions(&[&TLS13])
+            .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(|error| StreamFailure::from(&error))?;
         let mut config = config.with_root_certificates(Arc::clone(&self.roots)).with_no_client_auth();
         config.resumption = Resumption::disabled();
