@@ -7,7 +7,7 @@ use gimlet_sim::{Filtering, Mapping, direct_path_possible};
 use crate::lab::Nat;
 
 /// Whether nodes punch: guess the ports of a hard NAT (`core/ice`, the punch plan).
-pub const PUNCH: bool = false;
+pub const PUNCH: bool = true;
 
 /// The way between two hosts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
