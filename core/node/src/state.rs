@@ -287,6 +287,8 @@ mod tests {
         use AttemptStep as T;
         use HoleState as H;
         use HoleStep as P;
+        use StreamState as R;
+        use StreamStep as Q;
         let mut rows = Vec::new();
         for state in [A::AwaitIntroducer, A::AwaitAnswer, A::AwaitPath, A::AwaitConnection] {
             for step in [T::Offered, T::IntroducerLost, T::Described, T::PathValid] {
@@ -317,10 +319,8 @@ mod tests {
                 }
             }
         }
-        use StreamState as R;
         for state in [R::Idle, R::AwaitConnection, R::AwaitSecurity, R::Open, R::AwaitRetry] {
-            use StreamStep as T;
-            for step in [T::Connect, T::Connected, T::Secured, T::Lost, T::Stop] {
+            for step in [Q::Connect, Q::Connected, Q::Secured, Q::Lost, Q::Stop] {
                 if let Some(next) = state.next(step) {
                     rows.push(format!("{state:?} --{step:?}--> {next:?}"));
                 }

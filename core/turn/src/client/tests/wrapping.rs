@@ -163,7 +163,7 @@ fn without_a_connection_nothing_is_asked_until_there_is_another() {
     });
     // What was being given back is gone with the connection.
     let mut leaving = bound(ClientConfig { transport: Transport::Stream, ..quiet() });
-    run(&mut leaving, |client, now| client.release(now));
+    run(&mut leaving, Client::release);
     said(&mut leaving);
     run(&mut leaving, |client, _| client.disconnected());
     leaving.tells(|event| *event == ClientEvent::Released).at(secs(3_600)).quiet();
