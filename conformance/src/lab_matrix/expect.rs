@@ -69,7 +69,7 @@ pub fn expect(a: Nat, b: Nat, relay: bool, punch: bool) -> Expected {
         Expected::Raced(otherwise)
     } else if direct_path_possible(a.edge(), b.edge()) {
         Expected::Surely(Way::Direct)
-    } else if punch && !relay && is_one_hard(Nat::SymmetricBlock, a, b) {
+    } else if punch && !relay && is_one_hard(Nat::SymmetricBlock, a, b) && !opens_late(a) && !opens_late(b) {
         // 512 ports, the other side known: 16 mappings and 128 probes meet with 99 %, and a second pass follows.
         Expected::Surely(Way::Direct)
     } else if punch && (is_one_hard(Nat::SymmetricBlock, a, b) || is_one_hard(Nat::Symmetric, a, b)) {
@@ -90,6 +90,11 @@ fn is_raced(open: Nat, other: Nat) -> bool {
     let other_is_known = other.edge().mapping == Mapping::EndpointIndependent;
     let minds_ports = other.edge().filtering == Filtering::AddressAndPortDependent;
     open == Nat::PortRestrictedOpen && other_is_known && minds_ports
+}
+
+/// Whether what the hard side sends takes the very tuple that the first probe to its port would need.
+fn opens_late(nat: Nat) -> bool {
+    nat == Nat::PortRestrictedOpen
 }
 
 /// Whether one side is `hard`, and the other's address is known beforehand.
@@ -126,6 +131,7 @@ mod tests {
             (Nat::SymmetricBlock, Nat::SymmetricBlock, hard),
             (Nat::PortRestricted, Nat::SymmetricBlock, punched),
             (Nat::Carrier, Nat::SymmetricBlock, punched),
+            (Nat::PortRestrictedOpen, Nat::SymmetricBlock, sprayed),
             (Nat::PortRestrictedOpen, Nat::PortRestricted, raced),
             (Nat::PortRestrictedOpen, Nat::PortRestrictedOpen, raced),
             (Nat::PortRestrictedOpen, Nat::AddressRestricted, direct),
