@@ -36,7 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use named::{NamedTest, named_tests, read_named, run_named};
 pub use print::{details, json, markdown, text};
 
-use desk::{Desk, Transcript};
+use desk::{Desk, LOCAL, PEER, Transcript};
 use subject::{Setup, Subject};
 
 /// Who is judged.
@@ -200,6 +200,15 @@ impl Bench {
             Implementation::RiceProto => Box::new(rice::Rice::new(setup)?),
         };
         Ok(Desk::new(subject, setup, &self.transcript))
+    }
+
+    /// A desk at which agent and peer know each other, with one pair to check.
+    pub(crate) fn pair(&self, setup: Setup) -> Result<Desk, Finding> {
+        let mut desk = self.desk(setup)?;
+        desk.host(LOCAL)?;
+        desk.remote(PEER)?;
+        desk.credentials();
+        Ok(desk)
     }
 }
 

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use gimlet_stun::{Class, Key, Message};
 
-use super::desk::{Desk, address, path};
+use super::desk::{Desk, LOCAL, PEER, address, path};
 use super::subject::Setup;
 use super::wire::{self, Ask, OUR_PWD, OUR_UFRAG, PEER_PWD, PEER_UFRAG};
 use super::{Bench, Case, Finding, Outcome, ensure};
 
-const LOCAL: &str = "192.0.2.1:4000";
 const SECOND: &str = "192.0.2.2:4000";
-const PEER: &str = "198.51.100.1:2000";
 
 pub(crate) const CASES: &[Case] = &[
     Case::on_wire(27, "what the first check carries", "RFC 8445 §7.1-7.2", case_27)
@@ -43,17 +41,9 @@ pub(crate) const CASES: &[Case] = &[
         .requires("the pair has failed: the check is not repeated; the forged one changes nothing"),
 ];
 
-fn with_pair(bench: &Bench, setup: Setup) -> Result<Desk, Finding> {
-    let mut desk = bench.desk(setup)?;
-    desk.host(LOCAL)?;
-    desk.remote(PEER)?;
-    desk.credentials();
-    Ok(desk)
-}
-
 fn case_27(bench: &Bench) -> Outcome {
     for controlling in [true, false] {
-        let mut desk = with_pair(bench, Setup::role(controlling))?;
+        let mut desk = bench.pair(Setup::role(controlling))?;
         let check = desk.next_check()?;
         let message = check.message();
         let username = format!("{PEER_UFRAG}:{OUR_UFRAG}");
@@ -159,7 +149,7 @@ fn case_31(bench: &Bench) -> Outcome {
 
 fn case_32(bench: &Bench) -> Outcome {
     let mapped = address("203.0.113.1:7777");
-    let mut desk = with_pair(bench, Setup::CONTROLLED)?;
+    let mut desk = bench.pair(Setup::CONTROLLED)?;
     let check = desk.next_check()?;
     desk.answer_seeing(&check, mapped);
     desk.asked(path(LOCAL, PEER), &Ask::nominating())?;
@@ -172,7 +162,7 @@ fn case_32(bench: &Bench) -> Outcome {
     let selected = desk.subject.selected();
     ensure!(selected == Some(path(LOCAL, PEER)), "controlled: after the nomination it uses {selected:?}");
 
-    let mut desk = with_pair(bench, Setup::CONTROLLING)?;
+    let mut desk = bench.pair(Setup::CONTROLLING)?;
     let check = desk.next_check()?;
     desk.answer_seeing(&check, mapped);
     let nomination = desk.next_check()?;
@@ -192,7 +182,7 @@ fn case_33(bench: &Bench) -> Outcome {
     let next = desk.next_check()?;
     ensure!(next.path == last, "waiting: the next check goes to {}", next.path.remote);
 
-    let mut desk = with_pair(bench, Setup::CONTROLLING)?;
+    let mut desk = bench.pair(Setup::CONTROLLING)?;
     let first = desk.next_check()?;
     desk.wait(100);
     desk.take_said();
@@ -204,7 +194,7 @@ fn case_33(bench: &Bench) -> Outcome {
     let nominates = desk.take_checks().iter().any(|check| check.message().use_candidate());
     ensure!(nominates, "in progress: the answer to the old check no longer counts");
 
-    let mut desk = with_pair(bench, Setup::CONTROLLED)?;
+    let mut desk = bench.pair(Setup::CONTROLLED)?;
     let check = desk.next_check()?;
     desk.refuse(&check, 400);
     desk.wait(200);
@@ -223,14 +213,14 @@ fn case_33(bench: &Bench) -> Outcome {
 
 fn case_38(bench: &Bench) -> Outcome {
     for code in [400, 401, 420, 500] {
-        let mut desk = with_pair(bench, Setup::CONTROLLED)?;
+        let mut desk = bench.pair(Setup::CONTROLLED)?;
         let check = desk.next_check()?;
         desk.refuse(&check, code);
         desk.wait(10_000);
         let again = desk.take_checks();
         ensure!(again.is_empty(), "after {code} the check is sent {} times more", again.len());
     }
-    let mut desk = with_pair(bench, Setup::CONTROLLED)?;
+    let mut desk = bench.pair(Setup::CONTROLLED)?;
     let check = desk.next_check()?;
     let forged = wire::refusal(&check.bytes, 500, Some("somebodyElsesPassword"));
     debug_assert!(Message::parse(&forged).is_ok());

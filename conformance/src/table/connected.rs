@@ -5,13 +5,11 @@ use std::time::Duration;
 
 use gimlet_stun::{Class, Key, Message};
 
-use super::desk::{Desk, Said, path};
+use super::desk::{Desk, LOCAL, PEER, Said, path};
 use super::subject::Setup;
 use super::wire::{self, Ask, OUR_PWD};
 use super::{Bench, Case, Finding, Outcome, ensure};
 
-const LOCAL: &str = "192.0.2.1:4000";
-const PEER: &str = "198.51.100.1:2000";
 const OTHER: &str = "198.51.100.2:2000";
 
 pub(crate) const CASES: &[Case] = &[

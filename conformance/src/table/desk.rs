@@ -13,6 +13,10 @@ use super::subject::{Local, Setup, Subject};
 use super::wire::{self, Ask, OUR_PWD};
 use super::{Finding, Outcome};
 
+/// Where the judged agent is, and where the peer is.
+pub(crate) const LOCAL: &str = "192.0.2.1:4000";
+pub(crate) const PEER: &str = "198.51.100.1:2000";
+
 /// Lines that a transcript keeps. What comes after is only counted: a flood would bury the case.
 const TRANSCRIPT_MAX: usize = 120;
 /// How often a subject may wake at one instant before the judge calls it a livelock.

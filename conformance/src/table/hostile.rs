@@ -3,13 +3,10 @@
 use gimlet_machine::Rng;
 use gimlet_stun::Class;
 
-use super::desk::{Desk, path};
+use super::desk::{Desk, LOCAL, PEER, path};
 use super::subject::Setup;
 use super::wire::{self, Ask};
 use super::{Bench, Case, Finding, Outcome, ensure};
-
-const LOCAL: &str = "192.0.2.1:4000";
-const PEER: &str = "198.51.100.1:2000";
 
 pub(crate) const CASES: &[Case] = &[
     Case::on_wire(50, "a flood of signed checks", "RFC 8445 §19, §7.3.1.3", case_50)

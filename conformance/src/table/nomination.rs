@@ -2,13 +2,11 @@
 
 use gimlet_stun::Class;
 
-use super::desk::{Desk, Said, path};
+use super::desk::{Desk, LOCAL, PEER, Said, path};
 use super::subject::Setup;
 use super::wire::Ask;
 use super::{Bench, Case, Finding, Outcome, ensure};
 
-const LOCAL: &str = "192.0.2.1:4000";
-const PEER: &str = "198.51.100.1:2000";
 const OTHER: &str = "198.51.100.2:2000";
 
 pub(crate) const CASES: &[Case] = &[
@@ -32,20 +30,12 @@ pub(crate) const CASES: &[Case] = &[
         .requires("failed once, no sooner than 39.5 s; without the end of candidates never"),
 ];
 
-fn with_pair(bench: &Bench, setup: Setup) -> Result<Desk, Finding> {
-    let mut desk = bench.desk(setup)?;
-    desk.host(LOCAL)?;
-    desk.remote(PEER)?;
-    desk.credentials();
-    Ok(desk)
-}
-
 fn is_selected(desk: &Desk, remote: &str) -> bool {
     desk.subject.selected() == Some(path(LOCAL, remote))
 }
 
 fn case_39(bench: &Bench) -> Outcome {
-    let mut desk = with_pair(bench, Setup::CONTROLLING)?;
+    let mut desk = bench.pair(Setup::CONTROLLING)?;
     desk.remote_with(OTHER, 65_000)?;
     let other = desk.next_check_on(path(LOCAL, OTHER))?;
     let confused = Ask { use_candidate: true, ..Ask::controlled() };
@@ -53,7 +43,7 @@ fn case_39(bench: &Bench) -> Outcome {
     desk.wait(50);
     ensure!(desk.subject.selected().is_none(), "the peer's USE-CANDIDATE nominates for a controlling agent");
 
-    let mut desk = with_pair(bench, Setup::CONTROLLED)?;
+    let mut desk = bench.pair(Setup::CONTROLLED)?;
     let check = desk.next_check()?;
     desk.asked(check.path, &Ask::nominating())?;
     ensure!(desk.subject.selected().is_none(), "a pair is selected before its check has succeeded");
@@ -67,7 +57,7 @@ fn case_39(bench: &Bench) -> Outcome {
     desk.wait(100);
     ensure!(is_selected(&desk, PEER), "a nomination on a pair in progress is forgotten");
 
-    let mut desk = with_pair(bench, Setup::CONTROLLED)?;
+    let mut desk = bench.pair(Setup::CONTROLLED)?;
     let check = desk.next_check()?;
     desk.answer(&check);
     ensure!(desk.subject.selected().is_none(), "a controlled agent selects before any nomination");
@@ -126,7 +116,7 @@ fn case_41(bench: &Bench) -> Outcome {
 }
 
 fn case_42(bench: &Bench) -> Outcome {
-    let mut desk = with_pair(bench, Setup { lite: true, ..Setup::CONTROLLED })?;
+    let mut desk = bench.pair(Setup { lite: true, ..Setup::CONTROLLED })?;
     desk.wait(1_000);
     desk.asked(path(LOCAL, PEER), &Ask::controlling())?;
     desk.asked(path(LOCAL, PEER), &Ask::nominating())?;
@@ -139,7 +129,7 @@ fn case_42(bench: &Bench) -> Outcome {
 }
 
 fn case_43(bench: &Bench) -> Outcome {
-    let mut desk = with_pair(bench, Setup::CONTROLLED)?;
+    let mut desk = bench.pair(Setup::CONTROLLED)?;
     match desk.end_of_candidates() {
         // Without it nothing may fail before its time either.
         Ok(()) | Err(Finding::NotApplicable(_)) => {}
@@ -162,7 +152,7 @@ fn case_43(bench: &Bench) -> Outcome {
 }
 
 fn case_44(bench: &Bench) -> Outcome {
-    let mut desk = with_pair(bench, Setup::CONTROLLING)?;
+    let mut desk = bench.pair(Setup::CONTROLLING)?;
     desk.end_of_candidates()?;
     let check = desk.next_check()?;
     let start = check.at;
@@ -178,7 +168,7 @@ fn case_44(bench: &Bench) -> Outcome {
         .count();
     ensure!(count == 1, "it says so {count} times");
 
-    let mut desk = with_pair(bench, Setup::CONTROLLING)?;
+    let mut desk = bench.pair(Setup::CONTROLLING)?;
     let check = desk.next_check()?;
     desk.refuse(&check, 500);
     desk.wait(200_000);

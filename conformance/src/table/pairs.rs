@@ -5,12 +5,10 @@ use std::collections::BTreeSet;
 use gimlet_ice::Candidate;
 use gimlet_machine::FourTuple;
 
-use super::desk::{Desk, address, line, path};
+use super::desk::{Desk, LOCAL, PEER, address, line, path};
 use super::subject::{Local, Setup};
 use super::{Bench, Case, Finding, Implementation, Outcome, ensure, rice, str0m};
 
-const LOCAL: &str = "192.0.2.1:4000";
-const PEER: &str = "198.51.100.1:2000";
 const OTHER: &str = "198.51.100.2:2000";
 
 pub(crate) const CASES: &[Case] = &[

@@ -1,13 +1,11 @@
 //! Cases 34 to 37: who controls.
 
-use super::desk::{Desk, address, path};
+use super::desk::{LOCAL, PEER, address, path};
 use super::subject::Setup;
 use super::wire::{self, Ask, Claim, Signed};
 use super::world::World;
 use super::{Bench, Case, Finding, Outcome, ensure};
 
-const LOCAL: &str = "192.0.2.1:4000";
-const PEER: &str = "198.51.100.1:2000";
 const OTHER: &str = "198.51.100.2:2000";
 const STRANGER: &str = "203.0.113.66:6666";
 
@@ -38,14 +36,6 @@ pub(crate) const CASES: &[Case] = &[
         .requires("exactly one of them controls within 3 s"),
 ];
 
-fn with_pair(bench: &Bench, setup: Setup) -> Result<Desk, Finding> {
-    let mut desk = bench.desk(setup)?;
-    desk.host(LOCAL)?;
-    desk.remote(PEER)?;
-    desk.credentials();
-    Ok(desk)
-}
-
 fn role(controlling: bool) -> &'static str {
     if controlling { "controlling" } else { "controlled" }
 }
@@ -53,7 +43,7 @@ fn role(controlling: bool) -> &'static str {
 fn case_34(bench: &Bench) -> Outcome {
     for controlling in [true, false] {
         for (theirs, keeps) in [(-1_i64, controlling), (0, controlling), (1, !controlling)] {
-            let mut desk = with_pair(bench, Setup::role(controlling))?;
+            let mut desk = bench.pair(Setup::role(controlling))?;
             let (_, ours) =
                 desk.next_check()?.claim().ok_or_else(|| Finding::fails("a check without a role".into()))?;
             let tiebreaker = ours.wrapping_add_signed(theirs);
@@ -73,7 +63,7 @@ fn case_34(bench: &Bench) -> Outcome {
             ensure!(answers[0].message().verify(&key).is_ok(), "{cell}: the answer is not signed");
         }
         for theirs in [0, u64::MAX] {
-            let mut desk = with_pair(bench, Setup::role(controlling))?;
+            let mut desk = bench.pair(Setup::role(controlling))?;
             let claim = if controlling { Claim::Controlled(theirs) } else { Claim::Controlling(theirs) };
             desk.asked(path(LOCAL, PEER), &Ask::new(claim))?;
             ensure!(desk.subject.is_controlling() == controlling, "roles that fit were changed");
@@ -84,7 +74,7 @@ fn case_34(bench: &Bench) -> Outcome {
 
 fn case_35(bench: &Bench) -> Outcome {
     for controlling in [true, false] {
-        let mut desk = with_pair(bench, Setup::role(controlling))?;
+        let mut desk = bench.pair(Setup::role(controlling))?;
         desk.remote_with(OTHER, 65_000)?;
         let (first, second) = (desk.next_check()?, desk.next_check()?);
         let claimed = first.claim();
@@ -109,7 +99,7 @@ fn case_35(bench: &Bench) -> Outcome {
 
 fn case_36(bench: &Bench) -> Outcome {
     for signed in [Signed::Not, Signed::Wrongly] {
-        let mut desk = with_pair(bench, Setup::CONTROLLING)?;
+        let mut desk = bench.pair(Setup::CONTROLLING)?;
         let ask = Ask { signed, ..Ask::new(Claim::Controlling(u64::MAX)) };
         for remote in [PEER, STRANGER] {
             let answers = desk.ask(path(LOCAL, remote), &ask);

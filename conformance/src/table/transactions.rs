@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use super::desk::{Desk, address, path};
+use super::desk::{LOCAL, PEER, address, path};
 use super::subject::Setup;
 use super::wire;
-use super::{Bench, Case, Finding, Outcome, ensure, relay};
+use super::{Bench, Case, Outcome, ensure, relay};
 
-const LOCAL: &str = "192.0.2.1:4000";
-const PEER: &str = "198.51.100.1:2000";
 pub(crate) const CASES: &[Case] = &[
     Case::on_wire(12, "the ladder of retransmissions", "RFC 8489 §6.2.1", case_12)
         .given("one pair, no answer at all")
@@ -30,16 +28,8 @@ pub(crate) const CASES: &[Case] = &[
         .requires("followed; the circle and the other family are not"),
 ];
 
-fn with_pair(bench: &Bench, setup: Setup) -> Result<Desk, Finding> {
-    let mut desk = bench.desk(setup)?;
-    desk.host(LOCAL)?;
-    desk.remote(PEER)?;
-    desk.credentials();
-    Ok(desk)
-}
-
 fn case_12(bench: &Bench) -> Outcome {
-    let mut desk = with_pair(bench, Setup::CONTROLLING)?;
+    let mut desk = bench.pair(Setup::CONTROLLING)?;
     let first = desk.next_check()?;
     let start = first.at;
     desk.wait_until(start + Duration::from_millis(39_499));
@@ -52,7 +42,7 @@ fn case_12(bench: &Bench) -> Outcome {
 }
 
 fn case_13(bench: &Bench) -> Outcome {
-    let mut desk = with_pair(bench, Setup::CONTROLLING)?;
+    let mut desk = bench.pair(Setup::CONTROLLING)?;
     let first = desk.next_check()?;
     desk.wait(600);
     ensure!(!desk.take_checks().is_empty(), "no second send within 600 ms");
@@ -71,7 +61,7 @@ fn case_13(bench: &Bench) -> Outcome {
 
 fn case_14(bench: &Bench) -> Outcome {
     for way in [path(LOCAL, "203.0.113.66:6666"), path("192.0.2.9:4000", PEER)] {
-        let mut desk = with_pair(bench, Setup::CONTROLLING)?;
+        let mut desk = bench.pair(Setup::CONTROLLING)?;
         desk.host("192.0.2.9:4000")?;
         let check = desk.next_check_on(path(LOCAL, PEER))?;
         desk.hear(way, &wire::success(&check.bytes, address(LOCAL)));

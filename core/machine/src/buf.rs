@@ -71,6 +71,17 @@ impl<'a> Buf<'a> {
         fits
     }
 
+    /// Appends what `write` appends, if that fits, all or nothing; says whether it did.
+    pub fn fill(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let before = self.bytes.len();
+        write(self.bytes);
+        let fits = self.bytes.len() <= self.limit.max(before);
+        if !fits {
+            self.bytes.truncate(before);
+        }
+        fits
+    }
+
     /// What has been written.
     pub fn as_slice(&self) -> &[u8] {
         self.bytes
@@ -104,6 +115,16 @@ mod tests {
         assert!(buf.put(b"abc"));
         assert!(!buf.put(b"de"));
         assert_eq!((buf.as_slice(), buf.remaining()), (&b"abc"[..], 1));
+    }
+
+    #[test]
+    fn fill_is_all_or_nothing() {
+        let mut storage = Vec::new();
+        let mut buf = Buf::new(&mut storage).with_limit(4);
+        assert!(buf.fill(|bytes| bytes.extend_from_slice(b"abc")));
+        assert!(!buf.fill(|bytes| bytes.extend_from_slice(b"de")));
+        assert!(buf.fill(|bytes| bytes.push(b'd')));
+        assert_eq!((buf.as_slice(), buf.remaining()), (&b"abcd"[..], 0));
     }
 
     #[test]

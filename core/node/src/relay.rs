@@ -142,18 +142,7 @@ impl Relay {
         if let Some(stream) = self.stream.as_ref().filter(|stream| !stream.is_open()) {
             return stream.is_opening();
         }
-        match self.client.state() {
-            AllocationState::Allocating
-            | AllocationState::Clearing
-            | AllocationState::Waiting
-            | AllocationState::Moving => true,
-            AllocationState::Idle
-            | AllocationState::Allocated
-            | AllocationState::Refreshing
-            | AllocationState::Deleting
-            | AllocationState::Released
-            | AllocationState::Failed => false,
-        }
+        self.client.state().is_pending()
     }
 
     /// Whether a public node told us of it.

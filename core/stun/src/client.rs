@@ -277,16 +277,13 @@ impl Machine for Client {
     }
 
     fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let room = out.remaining();
         while let Some(id) = self.outbox.pop() {
             let Some(request) = self.requests.get_mut(id.0) else { continue };
             request.queued = false;
-            request.write(&self.config, out.vec());
-            if out.len() <= room {
+            if out.fill(|bytes| request.write(&self.config, bytes)) {
                 request.left.get_or_insert(now);
                 return Some(Transmit::new(request.path));
             }
-            out.truncate(0);
             self.counters.no_room += 1;
         }
         None

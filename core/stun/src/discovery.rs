@@ -555,14 +555,10 @@ impl Machine for Discovery {
     }
 
     fn poll_transmit(&mut self, _now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let room = out.remaining();
         while let Some(probe) = self.probes.next() {
-            let path = probe.path;
-            probe.write(out.vec());
-            if out.len() <= room {
-                return Some(Transmit::new(path));
+            if out.fill(|bytes| probe.write(bytes)) {
+                return Some(Transmit::new(probe.path));
             }
-            out.truncate(0);
             self.counters.no_room += 1;
         }
         None

@@ -157,6 +157,17 @@ struct Request {
     response_port: Option<u16>,
 }
 
+impl Request {
+    fn write(&self, out: &mut Vec<u8>) {
+        let writer = MessageWriter::new(out, Class::Request, Method::BINDING, self.transaction);
+        let writer = match self.response_port {
+            Some(port) => writer.response_port(port),
+            None => writer,
+        };
+        writer.fingerprint();
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Turn(usize);
 
@@ -417,19 +428,11 @@ impl Machine for Lifetime {
     }
 
     fn poll_transmit(&mut self, _now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let room = out.remaining();
         while let Some(request) = self.outgoing.pop() {
-            let writer = MessageWriter::new(out.vec(), Class::Request, Method::BINDING, request.transaction);
-            let writer = match request.response_port {
-                Some(port) => writer.response_port(port),
-                None => writer,
-            };
-            writer.fingerprint();
-            if out.len() <= room {
+            if out.fill(|bytes| request.write(bytes)) {
                 self.counters.forgotten += u64::from(self.under_way.push_evicting(request).is_some());
                 return Some(Transmit::new(FourTuple::new(request.local, self.server)));
             }
-            out.truncate(0);
             self.counters.no_room += 1;
         }
         None

@@ -273,17 +273,15 @@ impl Machine for Server {
     }
 
     fn poll_transmit(&mut self, _now: Instant, out: &mut Buf<'_>) -> Option<Transmit<FourTuple>> {
-        let room = out.remaining();
         while let Some(reply) = self.replies.pop() {
-            reply.write(&self.config, out.vec());
-            debug_assert!(
-                out.len() <= reply.request_len + REPLY_GROWTH_MAX,
-                "the answer outgrew its request"
-            );
-            if out.len() <= room {
+            let write = |bytes: &mut Vec<u8>| {
+                reply.write(&self.config, bytes);
+                let longest = reply.request_len + REPLY_GROWTH_MAX;
+                debug_assert!(bytes.len() <= longest, "the answer outgrew its request");
+            };
+            if out.fill(write) {
                 return Some(Transmit::new(reply.path));
             }
-            out.truncate(0);
             self.counters.no_room += 1;
         }
         None

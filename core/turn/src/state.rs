@@ -160,6 +160,22 @@ impl AllocationState {
             | AllocationState::Failed => false,
         }
     }
+
+    /// Whether an allocation is being asked for.
+    pub const fn is_pending(self) -> bool {
+        match self {
+            AllocationState::Allocating
+            | AllocationState::Clearing
+            | AllocationState::Waiting
+            | AllocationState::Moving => true,
+            AllocationState::Idle
+            | AllocationState::Allocated
+            | AllocationState::Refreshing
+            | AllocationState::Deleting
+            | AllocationState::Released
+            | AllocationState::Failed => false,
+        }
+    }
 }
 
 impl fmt::Display for AllocationState {

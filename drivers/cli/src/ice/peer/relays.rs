@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use gimlet_ice::Candidate;
 use gimlet_machine::{Buf, Deadline, FourTuple, Input, Instant, Machine, Path, Rng, Transmit, Verdict};
 use gimlet_stun::AddressFamily;
-use gimlet_turn::{AllocationState, Client, ClientConfig, ClientEvent, Families, LongTerm, WRAP_MAX};
+use gimlet_turn::{Client, ClientConfig, ClientEvent, Families, LongTerm, WRAP_MAX};
 
 use super::PATIENCE;
 
@@ -57,18 +57,7 @@ impl Relays {
 
     /// Whether one may still give us an address.
     pub(super) fn is_pending(&self) -> bool {
-        self.0.iter().any(|client| match client.state() {
-            AllocationState::Allocating
-            | AllocationState::Clearing
-            | AllocationState::Waiting
-            | AllocationState::Moving => true,
-            AllocationState::Idle
-            | AllocationState::Allocated
-            | AllocationState::Refreshing
-            | AllocationState::Deleting
-            | AllocationState::Released
-            | AllocationState::Failed => false,
-        })
+        self.0.iter().any(|client| client.state().is_pending())
     }
 
     /// Lets datagrams of `peer` through, as far as there is room.
