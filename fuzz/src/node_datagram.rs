@@ -1,11 +1,13 @@
 //! Up to three nodes, one of them public, and a network that does as the input says.
 //!
-//! Input: the set-up (1 byte: how many nodes, whether they meet in peace first, whether the run is
-//! repeated), then steps: a byte that says what happens and a byte that says how. Datagrams are
-//! made up, delivered, lost, doubled, damaged, or delivered from a stranger's address; the application
-//! on each node connects, opens, sends, receives and closes. TLS draws its numbers from a seed, so a
-//! run repeats itself.
+//! Input: the set-up (1 byte: how many nodes, whether they meet in peace first, whether the public one relays,
+//! whether the others want nothing but relays or know one over TCP, whether the run is repeated), then steps: a
+//! byte that says what happens and a byte that says how. Datagrams are made up, delivered, lost, doubled,
+//! damaged, or delivered from a stranger's address; sockets and connections that nodes ask for are opened late,
+//! refused, or break; a relay over TCP lies; hosts move; the application on each node connects, opens, sends,
+//! receives and closes. TLS draws its numbers from a seed, so a run repeats itself.
 
+mod outside;
 mod seeds;
 mod world;
 
@@ -79,7 +81,12 @@ pub(crate) mod steps {
     pub(crate) const DATAGRAM: u8 = 16;
     pub(crate) const CLOSE: u8 = 17;
     pub(crate) const CLOSE_ALL: u8 = 18;
-    pub(crate) const COUNT: u8 = 19;
+    pub(crate) const HOLD: u8 = 19;
+    pub(crate) const ANSWER: u8 = 20;
+    pub(crate) const RELAY_SAYS: u8 = 21;
+    pub(crate) const BREAK: u8 = 22;
+    pub(crate) const MOVE: u8 = 23;
+    pub(crate) const COUNT: u8 = 24;
 }
 
 /// The low half of `how` names the node, the high half whatever else there is to name.
@@ -112,6 +119,11 @@ fn step(world: &mut World, tape: &mut Tape<'_>) {
         steps::DATAGRAM => world.datagram(node, other, usize::from(tape.u8())),
         steps::CLOSE => world.close(node, other),
         steps::CLOSE_ALL => world.close_all(node),
+        steps::HOLD => world.hold(how & 1 == 1),
+        steps::ANSWER => _ = world.answer(how & 1 == 0),
+        steps::RELAY_SAYS => world.relay_says(node, other, tape),
+        steps::BREAK => world.breaks(node, other),
+        steps::MOVE => world.moves(node, other),
         _ => unreachable!("a remainder is below its divisor"),
     }
 }

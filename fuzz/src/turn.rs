@@ -8,7 +8,7 @@
 //! The two bodies differ in whom the lies are for, and in what is set up: one client and its server, or two
 //! clients and a server of little room.
 
-mod forge;
+pub(crate) mod forge;
 mod ledger;
 mod seeds;
 mod world;

@@ -1,9 +1,10 @@
 //! Meetings, conversations and interruptions.
 
 use super::steps::{
-    ABANDON, ACCEPT, AS_STUN, CLOSE, CLOSE_ALL, CONNECT, DAMAGE, DATAGRAM, DELIVER, DOUBLE, FINISH, GARBAGE,
-    LOSE, OPEN, PEACE, RECEIVE, SEND, TIMEOUT, WAIT,
+    ABANDON, ACCEPT, ANSWER, AS_STUN, BREAK, CLOSE, CLOSE_ALL, CONNECT, DAMAGE, DATAGRAM, DELIVER, DOUBLE,
+    FINISH, GARBAGE, HOLD, LOSE, MOVE, OPEN, PEACE, RECEIVE, RELAY_SAYS, SEND, TIMEOUT, WAIT,
 };
+use super::world::{RELAYED_ONLY, RELAYS, STREAM_RELAY};
 use crate::target::Seed;
 
 /// A public node alone; with a peer connected; with two peers connected; with two that have met.
@@ -34,7 +35,7 @@ pub(crate) fn seeds() -> Vec<Seed> {
     let lossy = [DELIVER, 0, DELIVER, 0, LOSE, 0, DOUBLE, 0, DELIVER, 0, DAMAGE, 40, 3, DELIVER, 0, WAIT, 9]
         .repeat(8);
     let met = [OPEN, 0x01, OPEN, 0x21, SEND, 1, 0, 200];
-    vec![
+    let mut seeds = vec![
         ("initial_from_a_stranger", with(ALONE | TWICE, &initial)),
         ("unknown_version", with(ALONE | TWICE, &version)),
         ("garbage", with(ALONE | TWICE, &garbage)),
@@ -66,5 +67,46 @@ pub(crate) fn seeds() -> Vec<Seed> {
             with(PAIR, &[OPEN, 1, SEND, 1, 9, 9, CLOSE_ALL, 1, DELIVER, 0, LOSE, 0, TIMEOUT, 0, WAIT, 250]),
         ),
         ("nobody_there", with(1, &[CONNECT, 0x90, WAIT, 250, WAIT, 250, WAIT, 250, ACCEPT, 0])),
+    ];
+    seeds.extend(outside());
+    seeds
+}
+
+/// What nodes ask of their driver: relays, refusals, lies, and hosts that move.
+fn outside() -> Vec<Seed> {
+    let with = |setup: u8, steps: &[u8]| [&[setup], steps].concat();
+    vec![
+        ("met_at_a_relay", with(MET | RELAYS | RELAYED_ONLY | TWICE, &conversation(2))),
+        (
+            "relay_refuses",
+            with(
+                THREE | RELAYS | RELAYED_ONLY | TWICE,
+                &[HOLD, 1, CONNECT, 0x21, PEACE, 1, ANSWER, 1, DELIVER, 0, ANSWER, 1, HOLD, 0, PEACE, 250],
+            ),
+        ),
+        (
+            "relay_breaks",
+            with(
+                MET | RELAYS | RELAYED_ONLY,
+                &[&[OPEN, 0x21, SEND, 1, 0, 200, BREAK, 0, PEACE, 99][..], &conversation(2)].concat(),
+            ),
+        ),
+        (
+            "stream_relay_lies",
+            with(
+                PAIR | STREAM_RELAY | TWICE,
+                &[
+                    &[RELAY_SAYS, 1, 0, 2, 8, 3, PEACE, 9, RELAY_SAYS, 1, 0, 0x20, 7, 9, RELAY_SAYS, 1, 9][..],
+                    b"none",
+                    &[BREAK, 1, PEACE, 250],
+                ]
+                .concat(),
+            ),
+        ),
+        ("moved_host", with(PAIR | TWICE, &[&[MOVE, 0x11, PEACE, 250][..], &conversation(0)].concat())),
+        (
+            "both_moved_and_relayed",
+            with(MET | RELAYS, &[&[MOVE, 0x11, MOVE, 0x22, PEACE, 250][..], &conversation(2)].concat()),
+        ),
     ]
 }

@@ -1,7 +1,7 @@
 //! The nodes, what lies between them, and what their applications know.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::LazyLock;
@@ -10,9 +10,11 @@ use std::time::Duration;
 use gimlet_machine::{
     Buf, Bytes, Direction, FourTuple, Input, Instant, Machine, PeerId, Rng, Session, Verdict,
 };
-use gimlet_node::{Command, Config, Event, Identity, Node, Outcome, Stream};
+use gimlet_node::{Command, Config, Event, Identity, Node, Outcome, Paths, RelayConfig, Stream};
 use gimlet_stun::REPLY_GROWTH_MAX;
 use gimlet_testkit::Checked;
+
+use super::outside::{self, Desk, Opened};
 
 /// The most packets on the way; further ones are lost.
 const FLYING_MAX: usize = 256;
@@ -32,6 +34,15 @@ const UNIX_TIME: Duration = Duration::from_secs(1_700_000_000);
 /// quinn-proto wants a point on the standard clock to count from; nobody reads it.
 static ORIGIN: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
 
+/// The bit of the set-up with which the public node relays.
+pub(super) const RELAYS: u8 = 0x10;
+
+/// The bit of the set-up with which the others use relayed paths only.
+pub(super) const RELAYED_ONLY: u8 = 0x20;
+
+/// The bit of the set-up with which the others know a relay over TCP.
+pub(super) const STREAM_RELAY: u8 = 0x40;
+
 #[derive(Clone)]
 struct Flying {
     flow: FourTuple,
@@ -39,9 +50,13 @@ struct Flying {
 }
 
 /// A node and what its application knows.
-struct Side {
-    node: Checked<Node>,
-    address: SocketAddr,
+pub(super) struct Side {
+    pub(super) node: Checked<Node>,
+    pub(super) address: SocketAddr,
+    /// What the driver has opened for it besides.
+    pub(super) opened: Opened,
+    /// Where its first socket was.
+    pub(super) former: BTreeSet<SocketAddr>,
     id: PeerId,
     /// Streams with the number of the node at their other end.
     streams: Vec<(Stream, usize)>,
@@ -68,8 +83,12 @@ struct Account {
 const MOVED_MAX: usize = (1 + 12) * 1_452;
 
 pub(super) struct World {
-    now: Instant,
-    sides: Vec<Side>,
+    pub(super) now: Instant,
+    pub(super) sides: Vec<Side>,
+    /// Requests that wait for an answer.
+    pub(super) desk: Desk,
+    /// Every address that a node has, or had.
+    pub(super) known: BTreeSet<SocketAddr>,
     flying: VecDeque<Flying>,
     strangers: BTreeMap<SocketAddr, Account>,
     /// Every message sent and not received yet, by sender and receiver.
@@ -80,12 +99,21 @@ pub(super) struct World {
     tamper: fn(&mut Vec<u8>),
 }
 
-fn side(n: usize) -> Side {
+fn side(n: usize, setup: u8) -> Side {
     let address = SocketAddr::from(([198, 51, 100, n as u8 + 1], 4_433));
     let identity = Identity::from_secret([n as u8 + 1; 32]);
     let provider = gimlet_sim::seeded_provider(Rng::from_u64(n as u64));
     let mut config = Config::new(identity, [n as u8; 32], vec![address], *ORIGIN, UNIX_TIME, provider);
     config.public = n == 0;
+    if n == 0 && setup & RELAYS != 0 {
+        config.relay = Some(RelayConfig::default());
+    }
+    if n > 0 && setup & RELAYED_ONLY != 0 {
+        config.paths = Paths::RelayedOnly;
+    }
+    if n > 0 && setup & STREAM_RELAY != 0 {
+        config.turn_servers = vec![outside::stream_relay()];
+    }
     config.limits.attempt_timeout = ATTEMPT_TIMEOUT;
     config.limits.message_max = 1 << 16;
     let node = Node::new(Instant::ZERO, config).expect("a sound configuration");
@@ -93,6 +121,8 @@ fn side(n: usize) -> Side {
     Side {
         node: Checked::new(node),
         address,
+        opened: Opened::default(),
+        former: BTreeSet::new(),
         id,
         streams: Vec::new(),
         newest: BTreeMap::new(),
@@ -102,11 +132,14 @@ fn side(n: usize) -> Side {
 
 impl World {
     /// One to three nodes, the first one public. With bit 2 of `setup` the others know its ticket and
-    /// are connected; with bit 3 the last two also have met each other.
+    /// are connected; with bit 3 the last two also have met each other. [`RELAYS`], [`RELAYED_ONLY`] and
+    /// [`STREAM_RELAY`] are the next three.
     pub(super) fn new(setup: u8, tamper: fn(&mut Vec<u8>)) -> Self {
         let mut world = Self {
             now: Instant::ZERO,
-            sides: (0..usize::from(setup & 3).clamp(1, 3)).map(side).collect(),
+            sides: (0..usize::from(setup & 3).clamp(1, 3)).map(|n| side(n, setup)).collect(),
+            desk: Desk::default(),
+            known: BTreeSet::new(),
             flying: VecDeque::new(),
             strangers: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -114,6 +147,7 @@ impl World {
             trace: DefaultHasher::new(),
             tamper,
         };
+        world.known = world.sides.iter().map(|side| side.address).collect();
         let public = world.sides[0].address;
         let ticket = world.sides[0].node.inner().ticket(&[public], u64::MAX).expect("a sound ticket");
         for n in 1..world.len() {
@@ -129,6 +163,10 @@ impl World {
         if setup & 8 != 0 && world.len() == 3 {
             world.connect(1, 2);
             world.peace(2_000);
+            let met = world.sides[1].node.inner().is_connected(world.sides[2].id);
+            // Who wants nothing but relayed paths needs a relay.
+            let can = setup & RELAYED_ONLY == 0 || setup & RELAYS != 0;
+            assert!(met == Ok(true) || !can, "two peers in peace meet: {met:?}");
         }
         world
     }
@@ -154,6 +192,7 @@ impl World {
         let until = self.now + Duration::from_millis(millis);
         let mut deliveries = 0;
         loop {
+            while self.answer(true) {}
             while !self.flying.is_empty() {
                 self.deliver(false);
                 deliveries += 1;
@@ -188,12 +227,12 @@ impl World {
     /// The packet in front arrives; `translated` shows it as a stranger's.
     pub(super) fn deliver(&mut self, translated: bool) {
         let Some(Flying { flow, bytes }) = self.flying.pop_front() else { return };
-        let Some(n) = self.sides.iter().position(|side| side.address == flow.remote) else { return };
+        let Some(n) = self.sides.iter().position(|side| side.owns(flow.remote)) else { return };
         let source = if translated { stranger(n) } else { flow.local };
         if translated {
             self.strangers.entry(source).or_default().moved += 1;
         }
-        self.arrive(n, source, bytes);
+        self.arrive(n, FourTuple::new(flow.remote, source), bytes);
     }
 
     pub(super) fn lose(&mut self) {
@@ -220,16 +259,18 @@ impl World {
         if source == stranger(from) {
             self.strangers.entry(source).or_default().made_up += 1;
         }
-        self.arrive(n, source, bytes);
+        self.arrive(n, FourTuple::new(self.sides[n].address, source), bytes);
     }
 
-    fn arrive(&mut self, n: usize, source: SocketAddr, mut bytes: Vec<u8>) {
-        if let Some(account) = self.strangers.get_mut(&source) {
+    fn arrive(&mut self, n: usize, flow: FourTuple, mut bytes: Vec<u8>) {
+        if let Some(account) = self.strangers.get_mut(&flow.remote) {
             account.sent += bytes.len();
         }
-        let flow = FourTuple::new(self.sides[n].address, source);
         let verdict = self.sides[n].node.handle_input(self.now, Input::new(flow, &mut bytes));
-        assert!(!matches!(verdict, Verdict::Pass { .. }), "a node forwards nothing");
+        if let Verdict::Pass { path, range } = verdict {
+            assert!(n == 0, "only the public node relays");
+            self.on_transmit(n, path, &bytes[range]);
+        }
         self.drain(n);
     }
 
@@ -239,12 +280,17 @@ impl World {
         }
     }
 
-    fn drain(&mut self, n: usize) {
+    pub(super) fn drain(&mut self, n: usize) {
         let mut storage = Vec::new();
         loop {
             let mut quiet = true;
             while let Some(event) = self.sides[n].node.poll_event() {
                 self.on_event(n, &event);
+                quiet = false;
+            }
+            while let Some(request) = self.sides[n].node.poll_request() {
+                format!("{n} {request:?}").hash(&mut self.trace);
+                self.on_request(n, request);
                 quiet = false;
             }
             while let Some(transmit) = self.sides[n].node.poll_transmit(self.now, &mut Buf::new(&mut storage))
@@ -268,22 +314,29 @@ impl World {
 
     fn on_transmit(&mut self, n: usize, flow: FourTuple, bytes: &[u8]) {
         (n, self.now, flow, bytes).hash(&mut self.trace);
-        assert_eq!(flow.local, self.sides[n].address, "sent from somebody else's socket");
         assert!(!bytes.is_empty());
+        if !self.sides[n].owns(flow.local) {
+            // Who dialed us stays where they found us (RFC 9000 §9), and a driver loses what leaves from there.
+            assert!(
+                self.sides[n].former.contains(&flow.local),
+                "{flow}: sent from a socket that was not open"
+            );
+            return;
+        }
         if let Some(account) = self.strangers.get_mut(&flow.remote) {
             // RFC 9000 §8.1 for QUIC; the STUN server has a limit of its own.
             account.got += bytes.len();
             let allowed = 3 * account.sent + REPLY_GROWTH_MAX * account.made_up + MOVED_MAX * account.moved;
             assert!(account.got <= allowed, "{} bytes to a stranger who sent {}", account.got, account.sent);
         } else {
-            assert!(self.sides.iter().any(|side| side.address == flow.remote), "{flow}: who is that?");
+            assert!(self.known.contains(&flow.remote), "{flow}: who is that?");
         }
         self.fly(Flying { flow, bytes: bytes.to_vec() });
     }
 
     // Applications. A verb that fails changes nothing here; what matters is asserted where data comes in.
 
-    fn apply(&mut self, n: usize, command: Command) -> Option<Outcome> {
+    pub(super) fn apply(&mut self, n: usize, command: Command) -> Option<Outcome> {
         let now = self.now;
         let result = self.sides[n].node.command(now, |node| node.apply(now, command));
         self.drain(n);

@@ -24,7 +24,7 @@ const METHODS: [Method; 6] = [
 
 /// An answer to `request`, which a client has sent, or an indication: what a server may say that is mad, or
 /// somebody who is none.
-pub(super) fn answer(request: &[u8], tape: &mut Tape<'_>) -> Option<Vec<u8>> {
+pub(crate) fn answer(request: &[u8], tape: &mut Tape<'_>) -> Option<Vec<u8>> {
     let request = Message::parse(request).ok()?;
     let (what, how, n) = (tape.u8(), tape.u8(), tape.u8());
     let mut out = Vec::new();
