@@ -7,6 +7,7 @@ use gimlet_machine::{
     Answer, Buf, Deadline, Ecn, FourTuple, Input, Instant, Machine, Request, Rng, Transmit, Verdict,
 };
 use gimlet_node::{Event, Node, TurnServer, TurnTransport};
+use gimlet_sim::{HostId, World};
 use gimlet_turn::{LongTerm, Server, ServerConfig, ServerEvent};
 
 use crate::stream_side::StreamSide;
@@ -85,6 +86,42 @@ impl Relay {
                 self.next_port += 1;
                 self.server.relay_opened(now, id, address, address);
             }
+        }
+    }
+}
+
+/// A world with such inhabitants, for tests that know who lives where.
+pub trait Neighbourhood {
+    /// The node on `host`.
+    ///
+    /// # Panics
+    /// If none runs there.
+    fn node(&self, host: HostId) -> &Node;
+    /// Gives the node on `host` a command.
+    ///
+    /// # Panics
+    /// If none runs there.
+    fn touch_node<T>(&mut self, host: HostId, command: impl FnOnce(&mut Node, Instant) -> T) -> T;
+    /// The relay on `host`.
+    ///
+    /// # Panics
+    /// If none runs there.
+    fn relay(&self, host: HostId) -> &Relay;
+}
+
+impl Neighbourhood for World<Inhabitant> {
+    fn node(&self, host: HostId) -> &Node {
+        self.machine(host).and_then(Inhabitant::node).expect("a node runs there")
+    }
+
+    fn touch_node<T>(&mut self, host: HostId, command: impl FnOnce(&mut Node, Instant) -> T) -> T {
+        self.touch(host, |it, now| command(it.node_mut().expect("a node runs there"), now))
+    }
+
+    fn relay(&self, host: HostId) -> &Relay {
+        match self.machine(host) {
+            Some(Inhabitant::Relay(relay)) => relay,
+            Some(Inhabitant::Node(_)) | None => panic!("no relay runs there"),
         }
     }
 }

@@ -39,8 +39,10 @@ pub mod laws;
 pub mod matrix;
 pub mod meeting;
 pub mod program;
+mod seeds;
 mod stream_side;
 pub mod table;
 pub mod tidy;
 
+pub use seeds::seeds;
 pub use stream_side::PEM as RELAY_CERTIFICATE;

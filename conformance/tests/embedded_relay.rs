@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gimlet_conformance::meeting::EPOCH;
+use gimlet_conformance::seeds;
 use gimlet_ice::CandidateKind;
 use gimlet_machine::{Direction, Instant, Path, PeerId, Session};
 use gimlet_node::{
@@ -58,13 +59,6 @@ struct Stage {
     public: HostId,
     ticket: Ticket,
     peers: Vec<(HostId, PeerId)>,
-}
-
-fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => vec![seed],
-        None => (0..count).collect(),
-    }
 }
 
 fn add_node(world: &mut World<Node>, nth: usize, nat: NatKind, scene: &Scene) -> HostId {

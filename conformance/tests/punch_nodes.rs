@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use gimlet_conformance::meeting::EPOCH;
+use gimlet_conformance::seeds;
 use gimlet_machine::{Direction, PeerId, Session};
 use gimlet_node::{
     Config, Declined, Event, Identity, Node, Progress, PunchLimits, PunchProgress, RelayConfig, Stream,
@@ -228,14 +229,6 @@ fn content() -> Vec<u8> {
     (0..FILE as u64).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
-fn seeds(count: u64) -> std::ops::Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SEEDS").unwrap_or(count),
-    }
-}
-
 /// Plays `scene` without and beside nothing else: so many of these seeds meet directly, and the rest do not meet.
 fn meet(scene: &Scene, count: u64) -> u64 {
     let mut met = 0;
@@ -262,7 +255,7 @@ fn meet(scene: &Scene, count: u64) -> u64 {
 fn case_62_a_hard_nat_with_a_block_of_ports_is_met_without_a_relay() {
     let meets = meet(&Scene::of([hard(1, BLOCK), easy(2)]), 50);
     let swapped = meet(&Scene::of([easy(1), hard(2, BLOCK)]), 50);
-    let all = seeds(50).count() as u64;
+    let all = seeds(50).len() as u64;
     println!("block of 512: {meets} and {swapped} of {all}");
     // One in a hundred may miss.
     assert!((meets + swapped) * 100 >= 2 * all * 99, "{meets} and {swapped} of {all}");
@@ -270,7 +263,7 @@ fn case_62_a_hard_nat_with_a_block_of_ports_is_met_without_a_relay() {
 
 #[test]
 fn case_62_a_hard_nat_with_all_ports_is_met_without_a_relay() {
-    let all = seeds(34).count() as u64;
+    let all = seeds(34).len() as u64;
     let meets = meet(&Scene::of([hard(1, PortAllocation::Random), easy(2)]), 34);
     println!("all ports: {meets} of {all}");
     assert!(meets * 100 >= all * 97, "{meets} of {all}");
@@ -278,7 +271,7 @@ fn case_62_a_hard_nat_with_all_ports_is_met_without_a_relay() {
 
 #[test]
 fn case_62_a_hard_nat_that_counts_is_met_without_a_relay() {
-    let all = seeds(6).count() as u64;
+    let all = seeds(6).len() as u64;
     for step in [1, 2] {
         let counts = PortAllocation::Sequential { step };
         let meets = meet(&Scene::of([easy(1), hard(2, counts)]), 6);
@@ -289,7 +282,8 @@ fn case_62_a_hard_nat_that_counts_is_met_without_a_relay() {
 
 #[test]
 fn a_relayed_connection_becomes_direct_and_loses_nothing() {
-    for (seed, ports) in seeds(3).zip([BLOCK, PortAllocation::Random, PortAllocation::Sequential { step: 1 }])
+    for (seed, ports) in
+        seeds(3).into_iter().zip([BLOCK, PortAllocation::Random, PortAllocation::Sequential { step: 1 }])
     {
         let play = || {
             let scene = Scene::of([hard(1, ports), easy(2)]).with_relay();
@@ -327,7 +321,7 @@ fn two_hard_nats_stay_with_the_relay_and_nothing_is_sprayed() {
 fn case_63_hours_of_rounds_that_hit_nothing_stay_within_the_budget() {
     // Whatever goes straight from one to the other gets lost on the way.
     let limits = PunchLimits::default();
-    let seed = seeds(1).start;
+    let seed = seeds(1)[0];
     let mut stage = Stage::open(seed, &Scene::of([hard(1, BLOCK), easy(2)]).with_relay());
     let [a, b] = stage.hosts;
     stage.world.inject(&Fault::Partition(vec![a], vec![b]));

@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gimlet_conformance::inhabitant::{Inhabitant, Relay};
+use gimlet_conformance::inhabitant::{Inhabitant, Neighbourhood as _, Relay};
 use gimlet_conformance::meeting::EPOCH;
+use gimlet_conformance::seeds;
 use gimlet_machine::{Direction, Instant, PeerId, Session};
 use gimlet_node::{Config, Error, Event, Identity, Node, Stream, TurnServer, TurnTransport};
 use gimlet_sim::{Happening, HostConfig, HostId, LinkConfig, NatConfig, NatKind, World, seeded_provider};
-use gimlet_turn::Server;
 
 const WITHIN: Duration = Duration::from_secs(20);
 /// Of a line, in each direction. A packet crosses two lines.
@@ -29,13 +29,6 @@ struct Meeting {
     b: HostId,
     peer_a: PeerId,
     peer_b: PeerId,
-}
-
-fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => vec![seed],
-        None => (0..count).collect(),
-    }
 }
 
 fn line() -> LinkConfig {
@@ -93,37 +86,17 @@ fn open(seed: u64, (nat_a, nat_b): (NatKind, NatKind), knows: [bool; 2], latency
     let expires = EPOCH.as_secs() + 86_400;
     let mut meeting =
         Meeting { world, relay, public, a, b, peer_a: PeerId([0; 32]), peer_b: PeerId([0; 32]) };
-    let ticket = meeting.touch(public, |node, _| node.ticket(&listens, expires)).expect("one address");
+    let ticket =
+        meeting.world.touch_node(public, |node, _| node.ticket(&listens, expires)).expect("one address");
     for host in [a, b] {
-        meeting.touch(host, |node, now| node.add_ticket(now, &ticket)).expect("a fresh ticket");
+        meeting.world.touch_node(host, |node, now| node.add_ticket(now, &ticket)).expect("a fresh ticket");
     }
-    meeting.peer_a = meeting.node(a).peer_id();
-    meeting.peer_b = meeting.node(b).peer_id();
+    meeting.peer_a = meeting.world.node(a).peer_id();
+    meeting.peer_b = meeting.world.node(b).peer_id();
     meeting
 }
 
 impl Meeting {
-    fn touch<T>(&mut self, host: HostId, command: impl FnOnce(&mut Node, Instant) -> T) -> T {
-        self.world.touch(host, |inhabitant, now| match inhabitant {
-            Inhabitant::Node(node) => command(node, now),
-            Inhabitant::Relay(_) => panic!("the relay takes no commands"),
-        })
-    }
-
-    fn node(&self, host: HostId) -> &Node {
-        match self.world.machine(host) {
-            Some(Inhabitant::Node(node)) => node,
-            Some(Inhabitant::Relay(_)) | None => panic!("no node runs there"),
-        }
-    }
-
-    fn server(&self) -> &Server {
-        match self.world.machine(self.relay) {
-            Some(Inhabitant::Relay(relay)) => &relay.server,
-            Some(Inhabitant::Node(_)) | None => panic!("no relay runs there"),
-        }
-    }
-
     /// Lets things happen until `done` gives something.
     fn wait<T>(&mut self, mut done: impl FnMut(&mut Self) -> Option<T>) -> Option<T> {
         let limit = self.world.now() + WITHIN;
@@ -139,14 +112,14 @@ impl Meeting {
     }
 
     fn connected(&self, host: HostId, peer: PeerId) -> bool {
-        self.node(host).is_connected(peer) == Ok(true)
+        self.world.node(host).is_connected(peer) == Ok(true)
     }
 
     fn connect(&mut self) -> bool {
         let (a, b, peer_a, peer_b) = (self.a, self.b, self.peer_a, self.peer_b);
-        let public = self.node(self.public).peer_id();
+        let public = self.world.node(self.public).peer_id();
         let ready = self.wait(|it| [a, b].iter().all(|host| it.connected(*host, public)).then_some(()));
-        if ready.is_none() || self.touch(a, |node, now| node.connect(now, peer_b)).is_err() {
+        if ready.is_none() || self.world.touch_node(a, |node, now| node.connect(now, peer_b)).is_err() {
             return false;
         }
         self.wait(|it| (it.connected(a, peer_b) && it.connected(b, peer_a)).then_some(())).is_some()
@@ -155,34 +128,36 @@ impl Meeting {
     /// Whether data goes straight: from `a`, and from `b`.
     fn direct(&self) -> [bool; 2] {
         [(self.a, self.peer_b), (self.b, self.peer_a)]
-            .map(|(host, peer)| self.node(host).path(peer).is_some_and(|path| path.is_direct()))
+            .map(|(host, peer)| self.world.node(host).path(peer).is_some_and(|path| path.is_direct()))
     }
 
     fn stream(&mut self) -> (Stream, Stream) {
         let (a, b, peer_a, peer_b) = (self.a, self.b, self.peer_a, self.peer_b);
-        let ours = self.touch(a, |node, now| {
+        let ours = self.world.touch_node(a, |node, now| {
             let stream = node.open(now, peer_b, Direction::Bidirectional)?.expect("streams are free");
             node.send(now, stream, b"first")?;
             Ok::<_, Error>(stream)
         });
-        let theirs =
-            self.wait(|it| it.touch(b, |node, now| node.accept_stream(now, peer_a)).expect("connected"));
+        let theirs = self.wait(|it| {
+            it.world.touch_node(b, |node, now| node.accept_stream(now, peer_a)).expect("connected")
+        });
         let (ours, theirs) = (ours.expect("connected"), theirs.expect("the stream arrives"));
         assert_eq!(self.receive(b, theirs), b"first");
         (ours, theirs)
     }
 
     fn receive(&mut self, host: HostId, stream: Stream) -> Vec<u8> {
-        let got = self.wait(|it| it.touch(host, |node, now| node.receive(now, stream)).transpose());
+        let got =
+            self.wait(|it| it.world.touch_node(host, |node, now| node.receive(now, stream)).transpose());
         got.expect("a message in time").expect("a message").to_vec()
     }
 
     /// Sends `message` both ways.
     fn exchange(&mut self, (ours, theirs): (Stream, Stream), message: &[u8]) {
         let (a, b) = (self.a, self.b);
-        assert_eq!(self.touch(a, |node, now| node.send(now, ours, message)), Ok(true));
+        assert_eq!(self.world.touch_node(a, |node, now| node.send(now, ours, message)), Ok(true));
         assert!(self.receive(b, theirs) == message);
-        assert_eq!(self.touch(b, |node, now| node.send(now, theirs, message)), Ok(true));
+        assert_eq!(self.world.touch_node(b, |node, now| node.send(now, theirs, message)), Ok(true));
         assert!(self.receive(a, ours) == message);
     }
 
@@ -221,7 +196,7 @@ fn peers_without_a_direct_path_meet_at_the_relay() {
             assert_ne!(meeting.direct(), [true, true], "SEED={seed} {nat_a} {nat_b}");
             let streams = meeting.stream();
             meeting.exchange(streams, b"through the relay");
-            assert!(meeting.server().counters().to_peers > 0, "SEED={seed}");
+            assert!(meeting.world.relay(meeting.relay).server.counters().to_peers > 0, "SEED={seed}");
         }
     }
 }
@@ -287,9 +262,9 @@ fn where_a_direct_path_is_possible_data_ends_up_there() {
             let direct = meeting.wait(|it| (it.direct() == [true, true] && !to_relay(it)).then_some(()));
             assert!(direct.is_some(), "SEED={seed} {nat_a} {nat_b}\n{}", meeting.timeline());
             let streams = meeting.stream();
-            let before = meeting.server().counters().to_peers;
+            let before = meeting.world.relay(meeting.relay).server.counters().to_peers;
             meeting.exchange(streams, &vec![7; 100_000]);
-            let through_relay = meeting.server().counters().to_peers - before;
+            let through_relay = meeting.world.relay(meeting.relay).server.counters().to_peers - before;
             assert!(through_relay <= 8, "checks at most: {through_relay}; SEED={seed} {nat_a} {nat_b}");
         }
     }
@@ -299,7 +274,7 @@ fn where_a_direct_path_is_possible_data_ends_up_there() {
 fn to_relay(meeting: &Meeting) -> bool {
     let relay: SocketAddr = RELAY.parse().expect("a socket address");
     [(meeting.a, meeting.peer_b), (meeting.b, meeting.peer_a)].iter().any(|(host, peer)| {
-        meeting.node(*host).path(*peer).is_some_and(|path| path.on_wire().remote.ip() == relay.ip())
+        meeting.world.node(*host).path(*peer).is_some_and(|path| path.on_wire().remote.ip() == relay.ip())
     })
 }
 
@@ -307,14 +282,14 @@ fn to_relay(meeting: &Meeting) -> bool {
 fn closing_says_goodbye_through_the_relay_and_then_lets_it_go() {
     for seed in seeds(5) {
         let mut meeting = meet(seed, NatKind::Symmetric, NatKind::Symmetric);
-        assert_eq!(meeting.server().allocations(), 2);
+        assert_eq!(meeting.world.relay(meeting.relay).server.allocations(), 2);
         let (a, b, peer_a) = (meeting.a, meeting.b, meeting.peer_a);
-        meeting.touch(a, Session::close_all);
+        meeting.world.touch_node(a, Session::close_all);
         let heard = meeting.wait(|it| (!it.connected(b, peer_a)).then_some(()));
-        assert!(heard.is_some() && meeting.node(a).is_closed(), "SEED={seed}\n{}", meeting.timeline());
-        let gone = meeting.wait(|it| (it.node(a).usage().allocations == 0).then_some(()));
+        assert!(heard.is_some() && meeting.world.node(a).is_closed(), "SEED={seed}\n{}", meeting.timeline());
+        let gone = meeting.wait(|it| (it.world.node(a).usage().allocations == 0).then_some(()));
         assert!(gone.is_some(), "SEED={seed}");
-        assert_eq!(meeting.server().allocations(), 1);
+        assert_eq!(meeting.world.relay(meeting.relay).server.allocations(), 1);
     }
 }
 

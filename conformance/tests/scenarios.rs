@@ -4,18 +4,12 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use gimlet_conformance::meeting::{Meeting, Scene, promised_pairs};
+use gimlet_conformance::seeds;
 use gimlet_machine::{Direction, Instant, Session};
 use gimlet_node::{Error, Event, LostCause, Node, Stream};
 use gimlet_sim::{Chance, Fault, Happening, HostId, LinkConfig, NatKind};
 
 const WITHIN: Duration = Duration::from_secs(20);
-
-fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => vec![seed],
-        None => (0..count).collect(),
-    }
-}
 
 fn meet(scene: Scene) -> Meeting {
     let mut meeting = scene.open();

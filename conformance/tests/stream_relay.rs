@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gimlet_conformance::RELAY_CERTIFICATE;
-use gimlet_conformance::inhabitant::{Inhabitant, Relay};
+use gimlet_conformance::inhabitant::{Inhabitant, Neighbourhood as _, Relay};
 use gimlet_conformance::meeting::EPOCH;
+use gimlet_conformance::seeds;
 use gimlet_machine::{Direction, Instant, PeerId, Session};
 use gimlet_node::{Config, Error, Event, Identity, Node, Progress, TurnServer, TurnTls, TurnTransport};
 use gimlet_sim::{
@@ -40,13 +41,6 @@ struct Meeting {
     public: HostId,
     shut_in: HostId,
     other: HostId,
-}
-
-fn seeds(count: u64) -> Vec<u64> {
-    match std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) {
-        Some(seed) => vec![seed],
-        None => (0..count).collect(),
-    }
 }
 
 fn address(text: &str) -> SocketAddr {
@@ -117,43 +111,26 @@ fn open(seed: u64, over: Over, nat: NatKind) -> Meeting {
     let mut meeting = Meeting { world, relay, public, shut_in, other };
     let listens = [address(PUBLIC)];
     let expires = EPOCH.as_secs() + 86_400;
-    let ticket = meeting.touch(public, |node, _| node.ticket(&listens, expires)).expect("one address");
+    let ticket =
+        meeting.world.touch_node(public, |node, _| node.ticket(&listens, expires)).expect("one address");
     for host in [shut_in, other] {
-        meeting.touch(host, |node, now| node.add_ticket(now, &ticket)).expect("a fresh ticket");
+        meeting.world.touch_node(host, |node, now| node.add_ticket(now, &ticket)).expect("a fresh ticket");
     }
     meeting
 }
 
 impl Meeting {
-    fn touch<T>(&mut self, host: HostId, command: impl FnOnce(&mut Node, Instant) -> T) -> T {
-        self.world.touch(host, |inhabitant, now| match inhabitant {
-            Inhabitant::Node(node) => command(node, now),
-            Inhabitant::Relay(_) => panic!("the relay takes no commands"),
-        })
-    }
-
-    fn node(&self, host: HostId) -> &Node {
-        match self.world.machine(host) {
-            Some(Inhabitant::Node(node)) => node,
-            Some(Inhabitant::Relay(_)) | None => panic!("no node runs there"),
-        }
-    }
-
     fn relayed(&self) -> (u64, u64) {
-        match self.world.machine(self.relay) {
-            Some(Inhabitant::Relay(relay)) => {
-                (relay.server.counters().to_peers, relay.server.counters().to_clients)
-            }
-            Some(Inhabitant::Node(_)) | None => panic!("no relay runs there"),
-        }
+        let counters = self.world.relay(self.relay).server.counters();
+        (counters.to_peers, counters.to_clients)
     }
 
     fn peer(&self, host: HostId) -> PeerId {
-        self.node(host).peer_id()
+        self.world.node(host).peer_id()
     }
 
     fn connected(&self, host: HostId, other: HostId) -> bool {
-        self.node(host).is_connected(self.peer(other)) == Ok(true)
+        self.world.node(host).is_connected(self.peer(other)) == Ok(true)
     }
 
     /// Lets things happen until `done` gives something.
@@ -182,7 +159,7 @@ impl Meeting {
         self.expect("a link to the public node", |it| ends.iter().all(|end| it.connected(*end, public)));
         let to = ends.into_iter().find(|end| *end != from).expect("there are two");
         let peer = self.peer(to);
-        self.touch(from, |node, now| node.connect(now, peer)).expect("an introducer is connected");
+        self.world.touch_node(from, |node, now| node.connect(now, peer)).expect("an introducer is connected");
         self.expect("a link", |it| it.connected(from, to) && it.connected(to, from));
     }
 
@@ -190,15 +167,17 @@ impl Meeting {
     fn transfer(&mut self, from: HostId, to: HostId) {
         let message: Vec<u8> = (0..1 << 20).map(|n: u32| (n % 251) as u8).collect();
         let (sender, receiver) = (self.peer(from), self.peer(to));
-        let sent = self.touch(from, |node, now| {
+        let sent = self.world.touch_node(from, |node, now| {
             let stream = node.open(now, receiver, Direction::Bidirectional)?.expect("streams are free");
             node.send(now, stream, &message)
         });
         assert!(matches!(sent, Ok::<bool, Error>(true)), "{sent:?}");
         let stream = self
-            .wait(|it| it.touch(to, |node, now| node.accept_stream(now, sender)).expect("connected"))
+            .wait(|it| {
+                it.world.touch_node(to, |node, now| node.accept_stream(now, sender)).expect("connected")
+            })
             .expect("the stream arrives");
-        let got = self.wait(|it| it.touch(to, |node, now| node.receive(now, stream)).transpose());
+        let got = self.wait(|it| it.world.touch_node(to, |node, now| node.receive(now, stream)).transpose());
         let got =
             got.unwrap_or_else(|| panic!("no message in time\n{}", self.timeline())).expect("a message");
         assert_eq!(Sha256::digest(&got), Sha256::digest(&message));
@@ -224,13 +203,13 @@ fn behind_a_middlebox_that_allows_only_443_everybody_is_reached_over_tls() {
                 meeting.connect(if from_inside { shut_in } else { other });
                 meeting.transfer(shut_in, other);
                 meeting.transfer(other, shut_in);
-                let path = meeting.node(shut_in).path(meeting.peer(other)).expect("a path");
+                let path = meeting.world.node(shut_in).path(meeting.peer(other)).expect("a path");
                 let (out, back) = meeting.relayed();
                 assert!(
                     !path.is_direct() && out > 700 && back > 700,
                     "SEED={seed} {nat}: {path} {out} {back}"
                 );
-                assert_eq!(meeting.node(shut_in).counters().unknown_protocol, 0, "SEED={seed} {nat}");
+                assert_eq!(meeting.world.node(shut_in).counters().unknown_protocol, 0, "SEED={seed} {nat}");
             }
         }
     }
@@ -244,7 +223,7 @@ fn where_only_udp_is_dropped_a_relay_over_tcp_is_enough() {
         meeting.connect(shut_in);
         meeting.transfer(shut_in, other);
         meeting.transfer(other, shut_in);
-        let mapped = meeting.node(shut_in).reflexive_addresses().count();
+        let mapped = meeting.world.node(shut_in).reflexive_addresses().count();
         assert_eq!(mapped, 0, "what the relay saw of a connection is no address for datagrams");
     }
 }

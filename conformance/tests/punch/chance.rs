@@ -6,7 +6,7 @@ use gimlet_ice::{Config, Part, PunchLimits, PunchState};
 use gimlet_sim::{Filtering, Mapping, NatConfig, PortAllocation};
 
 use crate::lab::{Edge, Lab, outside};
-use crate::seeds;
+use gimlet_conformance::seeds;
 
 /// Most home routers.
 pub(crate) fn easy(side: usize) -> Edge {
