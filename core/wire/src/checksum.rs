@@ -1,5 +1,7 @@
 //! The Internet checksum: RFC 1071 in full, RFC 1624 by difference.
 
+use core::net::IpAddr;
+
 /// A ones'-complement sum under way. Parts may be added in any order as long as each starts on an
 /// even offset of the packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,15 +48,60 @@ impl Sum {
     /// [`Sum::replace`] for a 32-bit field on an even offset.
     #[must_use]
     pub const fn replace_u32(self, old: u32, new: u32) -> Self {
-        self.replace((old >> 16) as u16, (new >> 16) as u16).replace(old as u16, new as u16)
+        // Both halves at once, as in `bytes`.
+        self.wide(!old as u64).wide(new as u64)
+    }
+
+    /// [`Sum::replace_u32`] for a field at any offset; only whether `offset` is odd matters. Its middle
+    /// bytes share a word then and its outer bytes are halves of their neighbours': each byte
+    /// counts for the other half of a word (RFC 1071 §2(B)).
+    #[must_use]
+    pub const fn replace_u32_at(self, offset: usize, old: u32, new: u32) -> Self {
+        if offset & 1 == 0 {
+            self.replace_u32(old, new)
+        } else {
+            // Rotating by a byte multiplies by 2^8 modulo 2^32 - 1, and so modulo 2^16 - 1.
+            self.replace_u32(old.rotate_left(8), new.rotate_left(8))
+        }
+    }
+
+    /// [`Sum::replace`] for the byte at `offset`.
+    #[must_use]
+    pub const fn replace_u8_at(self, offset: usize, old: u8, new: u8) -> Self {
+        let shift = if offset & 1 == 0 { 8 } else { 0 };
+        self.replace((old as u16) << shift, (new as u16) << shift)
+    }
+
+    /// Adds the pseudo-header over which TCP and UDP compute their checksums, and ICMPv6 its own: addresses,
+    /// protocol, and the length of what follows the IP headers (RFC 9293 §3.1, RFC 8200 §8.1).
+    #[must_use]
+    pub fn pseudo_header(self, source: IpAddr, destination: IpAddr, protocol: u8, length: u32) -> Self {
+        let sum = self.wide(u64::from(protocol)).wide(u64::from(length));
+        match (source, destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                sum.bytes(&source.octets()).bytes(&destination.octets())
+            }
+            (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                sum.bytes(&source.octets()).bytes(&destination.octets())
+            }
+            // No packet has one address of each kind; as IPv6 would write them, the sum is defined anyway.
+            (source, destination) => {
+                let wide = |address: IpAddr| match address {
+                    IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+                    IpAddr::V6(address) => address.octets(),
+                };
+                sum.bytes(&wide(source)).bytes(&wide(destination))
+            }
+        }
     }
 
     /// The checksum to store in the packet.
     pub const fn finish(self) -> u16 {
-        let mut sum = self.0;
-        while sum > 0xffff {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
+        // Each line leaves less above bit 16: at most 2^33, then 2^18, then 2^16 + 2, then nothing.
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        let sum = (sum & 0xffff) + (sum >> 16);
         !(sum as u16)
     }
 
@@ -98,6 +145,47 @@ mod tests {
         assert_eq!(Sum::from_checksum(0xdd2f).replace(0x5555, 0x3285).finish(), 0x0000);
     }
 
+    #[test]
+    fn minus_zero_becomes_zero_when_nothing_changes() {
+        // Both verify; RFC 1624 §3 says which of the two comes out.
+        assert_eq!(Sum::from_checksum(0xffff).replace(0x1234, 0x1234).finish(), 0x0000);
+        assert_eq!(Sum::from_checksum(0x0000).replace_u32(0, 0).finish(), 0x0000);
+    }
+
+    #[test]
+    fn a_field_on_an_odd_offset_is_summed_with_its_bytes_exchanged() {
+        // Window scale first, timestamps behind it without padding: TSval begins at byte 5.
+        let options = [3, 3, 7, 8, 10, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 1, 1, 1];
+        let (old, new) = (0x1122_3344_u32, 0x1122_3344_u32.wrapping_add(0x7fff_fc18));
+        assert_eq!(options[5..9], old.to_be_bytes());
+        assert_eq!(Sum::from_checksum(0x35c7).replace_u32_at(5, old, new).finish(), 0x1d4b);
+        assert_eq!(Sum::from_checksum(0x35c7).replace_u32_at(4, old, new).finish(), 0xb9ae, "the trap");
+    }
+
+    #[test]
+    fn the_carry_of_the_last_fold_is_folded_too() {
+        // Adding to a finished checksum loses it for the eight values below 8.
+        for checksum in 0..=u16::MAX {
+            let echo_reply = Sum::from_checksum(checksum).replace(0x0800, 0x0000).finish();
+            let (plain, carry) = checksum.overflowing_add(0x0800);
+            // The two zeros: a sum that comes out as minus zero is written as zero.
+            let expected = plain + u16::from(carry);
+            assert_eq!(echo_reply, if expected == 0xffff { 0 } else { expected }, "{checksum:04x}");
+        }
+    }
+
+    #[test]
+    fn the_largest_sums_fold_to_sixteen_bits() {
+        for sum in [u64::MAX, u64::MAX - 1, 0xffff_ffff_0000_0000, 0x0000_ffff_ffff_ffff, 0x1_ffff, 0x1_0000]
+        {
+            let mut literal = sum;
+            while literal > 0xffff {
+                literal = (literal & 0xffff) + (literal >> 16);
+            }
+            assert_eq!(Sum(sum).finish(), !(literal as u16), "{sum:x}");
+        }
+    }
+
     proptest! {
         #[test]
         fn the_fast_sum_is_the_literal_sum(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
@@ -106,16 +194,25 @@ mod tests {
 
         #[test]
         fn an_incremental_update_equals_a_full_sum(
-            bytes in prop::collection::vec(any::<u8>(), 8..64), at in 0usize..3, new in any::<u32>(),
+            bytes in prop::collection::vec(any::<u8>(), 8..64), at in 0usize..5, new in any::<u32>(),
         ) {
-            let (before, at) = (checksum(&bytes), at * 2);
+            let before = checksum(&bytes);
             let mut after = bytes.clone();
             after[at..at + 4].copy_from_slice(&new.to_be_bytes());
             let old = u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
-            let updated = Sum::from_checksum(before).replace_u32(old, new).finish();
+            let updated = Sum::from_checksum(before).replace_u32_at(at, old, new).finish();
             // The two zeros of ones' complement are the same sum; only an all-zero packet has one
             // that incremental update cannot see.
             prop_assert!(updated == checksum(&after) || after.iter().all(|byte| *byte == 0));
+        }
+
+        #[test]
+        fn an_incremental_update_of_a_byte_equals_a_full_sum(
+            mut bytes in prop::collection::vec(any::<u8>(), 8..64), at in 0usize..8, new in 1u8..,
+        ) {
+            let sum = Sum::from_checksum(checksum(&bytes)).replace_u8_at(at, bytes[at], new);
+            bytes[at] = new;
+            prop_assert_eq!(sum.finish(), checksum(&bytes));
         }
 
         #[test]

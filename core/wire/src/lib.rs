@@ -5,9 +5,18 @@
 //! patch a length. [`checksum`] and [`Sum`] compute the Internet checksum (RFC 1071), and
 //! [`Sum::replace`] updates one after a rewrite without reading the packet again (RFC 1624).
 //!
+//! Below the sockets a packet is a frame. [`Layout`] says where its parts are and borrows nothing, so that the
+//! same layout serves to read a frame and to rewrite it in place. [`TcpView`] is a TCP segment over its own
+//! bytes, with its options where they stand; [`IcmpQuote`] is the packet that an ICMP error speaks of. An
+//! [`Envelope`] is what is around a segment, and writes frames of our own.
+//!
 //! # What it deliberately does not do
 //!
-//! * It knows no protocol: names, types and limits live in the room of the protocol.
+//! * It knows no protocol above TCP's header: names, types and limits live in the room of the protocol.
+//! * It does not reassemble fragments. A [`Layout`] says which part of a packet a frame holds.
+//! * It does not judge: a [`TcpView`] with SYN and FIN set is a view like any other. It refuses only what it
+//!   cannot read, and says why ([`Malformed`], [`MalformedTcp`], [`MalformedOption`]).
+//! * A view does not compute checksums when a field is set. Whoever changes several sums once.
 //! * It has no derive macros and no schema. Wire formats here are a dozen lines each, and a reader of
 //!   the RFC should find the RFC's order of fields in the code.
 //! * A [`Reader`] has no error type. What being short means (a truncated datagram, a lying length, a
@@ -37,9 +46,21 @@
 extern crate alloc;
 
 mod checksum;
+mod envelope;
+mod icmp;
+mod layout;
 mod reader;
+mod tcp;
 mod writer;
 
 pub use checksum::{Sum, checksum};
+pub use envelope::{Envelope, Segment};
+pub use icmp::{ICMP_HEADER, IcmpError, IcmpQuote, QuotedSegment};
+pub use layout::{
+    ETHERNET_HEADER, EXTENSION_BYTES_MAX, EXTENSIONS_MAX, Fragment, Layout, Malformed, Network,
+    PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, TAGS_MAX, Transport,
+};
 pub use reader::Reader;
+pub use tcp::options::{MalformedOption, SackBlocks, TcpOption, TcpOptionList, TcpOptions, WINDOW_SHIFT_MAX};
+pub use tcp::{MalformedTcp, TCP_HEADER, TCP_OPTIONS_MAX, TcpFlags, TcpView};
 pub use writer::Writer;
