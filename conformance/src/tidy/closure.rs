@@ -33,7 +33,7 @@ const OPERATING_SYSTEM: [&str; 18] = [
 const STOP_AT: [&str; 2] = ["quinn-proto", "rustls"];
 
 /// Crates that have to compile without std.
-pub const NO_STD: [&str; 7] = [
+pub const NO_STD: [&str; 8] = [
     "gimlet-machine",
     "gimlet-wire",
     "gimlet-frame",
@@ -41,6 +41,7 @@ pub const NO_STD: [&str; 7] = [
     "gimlet-stun",
     "gimlet-turn",
     "gimlet-ice",
+    "gimlet-tcp",
 ];
 
 /// One line of `cargo tree`: how deep, which crate, with which features.
