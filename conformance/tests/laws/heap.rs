@@ -7,6 +7,12 @@ struct Counting;
 
 thread_local! {
     static LIVE: Cell<usize> = const { Cell::new(0) };
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How often this thread has asked for memory.
+pub(crate) fn calls() -> usize {
+    CALLS.get()
 }
 
 /// Bytes that this thread has allocated and not freed.
@@ -24,6 +30,7 @@ fn change(by: impl FnOnce(usize) -> usize) {
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         change(|live| live + layout.size());
+        let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
         // SAFETY: the caller's promises about `layout` are passed on.
         unsafe { System.alloc(layout) }
     }

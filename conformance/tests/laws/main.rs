@@ -4,3 +4,4 @@
 mod canaries;
 mod heap;
 mod subjects;
+mod weight;

@@ -18,7 +18,7 @@ use self::nomination::Nominating;
 use crate::answers::Answers;
 use crate::candidates::{Added, Candidates};
 use crate::checklist::Checklist;
-use crate::checks::{Check, Checks};
+use crate::checks::{Check, Checks, Pace};
 use crate::credentials::Session;
 use crate::event::Events;
 use crate::pair::{Pair, PairError};
@@ -105,13 +105,14 @@ impl Agent {
         if let Some(ours) = config.credentials.as_ref().filter(|ours| ours.validate().is_ok()) {
             session.set_local(ours.clone());
         }
+        let pace = Pace { ta: config.ta.max(TA_MIN), rto_min: config.rto_min };
         Self {
             state: State::New,
             role: Tiebreak::new(config.role, config.tiebreaker, rng.fork("tiebreaker")),
             session,
             candidates: Candidates::new(),
             checklist: Checklist::new(limits.pairs_max),
-            checks: Checks::new(config.ta.max(TA_MIN), limits.checks_max, rng.fork("transactions")),
+            checks: Checks::new(pace, limits.checks_max, rng.fork("transactions")),
             nominating: Nominating::default(),
             answers: Answers::new(limits),
             timers: Timers::new(),
@@ -344,7 +345,7 @@ impl Agent {
         let Some(pair) = self.checklist.get_mut(id) else { return };
         pair.history.error = Some(error);
         if self.checklist.step(id, PairStep::Fail) {
-            self.checks.cancel(|check| check.pair == id);
+            self.checks.cancel(|check| check.is_of(id));
             self.checklist.dequeue(id);
             self.on_pair_lost(now, id);
         }
@@ -356,7 +357,7 @@ impl Agent {
         let succeeded =
             self.checklist.get(check.pair).is_some_and(|pair| pair.is(crate::PairState::Succeeded));
         // A valid pair stays valid unless its nomination is what was not answered.
-        if decides && (check.nominates.is_some() || !succeeded) {
+        if decides && (check.nominates || !succeeded) {
             self.fail_pair(now, check.pair, PairError::NoAnswer);
         }
     }
@@ -469,7 +470,7 @@ impl Machine for Agent {
                 TimerKey::Return => self.on_return(),
             }
         }
-        while let Some(check) = self.checks.take_expired(now) {
+        while let Some(check) = self.checks.take_expired(now, &self.checklist) {
             self.on_check_expired(now, &check);
         }
         self.settle(now);

@@ -40,7 +40,7 @@ pub(crate) enum Formed {
 
 impl Checklist {
     pub(crate) fn new(max: usize) -> Self {
-        let max = max.max(1);
+        let max = max.clamp(1, usize::from(u16::MAX));
         Self {
             pairs: Arena::new(),
             triggered: Queue::new(max),
@@ -318,6 +318,11 @@ impl Checklist {
     /// The pairs of the remote candidate `remote`.
     pub(crate) fn of_remote(&self, remote: Id<Remote>) -> impl Iterator<Item = (Id<Pair>, &Pair)> {
         self.pairs.iter().filter(move |(_, pair)| pair.remote == remote)
+    }
+
+    /// The pair in this place.
+    pub(crate) fn at(&self, place: u16) -> Option<Id<Pair>> {
+        self.pairs.id_at(place.into())
     }
 
     pub(crate) fn get(&self, id: Id<Pair>) -> Option<&Pair> {

@@ -1,58 +1,59 @@
 //! Checks that await their answers, and when the next may leave.
 
+mod ids;
+mod record;
+
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use gimlet_machine::{Id, Instant, Rng};
-use gimlet_stun::{Due, RC_DEFAULT, RM_DEFAULT, Retransmission, TransactionId};
+use gimlet_stun::TransactionId;
 
-use crate::CONSENT_TIMEOUT;
+use self::ids::Ids;
+pub(crate) use self::record::{Pace, Record, Subject};
+use crate::checklist::Checklist;
 use crate::consent::Consent;
-use crate::pair::{Nominated, Pair};
+use crate::pair::Pair;
 use crate::punch::Punching;
+
+/// A check so many younger than another one has the same half of a number: the older one is forgotten. At the
+/// shortest Ta that takes more than five minutes, and a check is given up after 40 seconds.
+const AGE_MAX: u32 = 1 << u16::BITS;
 
 /// One connectivity check (RFC 8445 §2.5).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Check {
     pub(crate) id: TransactionId,
     pub(crate) pair: Id<Pair>,
-    /// When it first left.
-    pub(crate) sent_at: Instant,
     /// The epoch of the role it claims.
-    pub(crate) epoch: u16,
-    /// Whether it carries USE-CANDIDATE, and with which number.
-    pub(crate) nominates: Option<Nominated>,
-    retransmission: Retransmission,
-    /// The pair has moved on: the answer counts, its absence does not.
+    pub(crate) epoch: u8,
+    /// Whether it carries USE-CANDIDATE.
+    pub(crate) nominates: bool,
+    /// How long ago it left, if its answer tells that.
+    pub(crate) age: Option<Duration>,
     cancelled: bool,
 }
 
 impl Check {
-    /// Whether the answer tells how long the round trip takes: not if it may belong to an earlier
-    /// send (RFC 8489 §6.2.1, Karn's algorithm).
-    pub(crate) const fn measures_rtt(&self) -> bool {
-        self.retransmission.sent() == 1
-    }
-
+    /// Whether the pair has moved on: the answer counts, its absence does not.
     pub(crate) const fn is_cancelled(&self) -> bool {
         self.cancelled
-    }
-
-    /// Whether it is a request for consent, or one whose answer is worth no more than that by now.
-    pub(crate) const fn is_consent(&self) -> bool {
-        self.cancelled && self.nominates.is_none()
     }
 }
 
 /// All checks that await their answers.
 #[derive(Debug)]
 pub(crate) struct Checks {
-    pending: Vec<Check>,
+    pending: Vec<Record>,
     /// Before this moment no further check leaves (RFC 8445 §14.2).
     next_slot: Instant,
-    ta: Duration,
+    pace: Pace,
     max: usize,
-    rng: Rng,
+    /// How many ids were given.
+    numbered: u32,
+    ids: Ids,
+    /// What further generators come from: a tenth the size of one.
+    seed: [u8; 32],
     /// The path in use, whose requests share the pacing.
     pub(crate) consent: Consent,
     /// Hole punching, whose probes share the pacing.
@@ -60,21 +61,25 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    pub(crate) fn new(ta: Duration, max: usize, rng: Rng) -> Self {
+    pub(crate) fn new(pace: Pace, max: usize, mut rng: Rng) -> Self {
         Self {
             pending: Vec::new(),
             next_slot: Instant::ZERO,
-            ta,
+            pace,
             max: max.max(1),
-            rng,
+            numbered: 0,
+            ids: Ids::new(&mut rng.fork("ids")),
+            seed: rng.bytes(),
             consent: Consent::new(),
             punching: Punching::new(),
         }
     }
 
-    /// An id for a message that nobody answers.
+    /// The next id.
     pub(crate) fn fresh_id(&mut self) -> TransactionId {
-        TransactionId::random(&mut self.rng)
+        let id = self.ids.id(self.numbered);
+        self.numbered = self.numbered.wrapping_add(1);
+        id
     }
 
     /// Whether the pacing allows a check to leave.
@@ -85,148 +90,173 @@ impl Checks {
     /// Something that is paced as checks are leaves at this moment.
     pub(crate) fn take_slot(&mut self, now: Instant) {
         debug_assert!(self.may_send(now), "the caller asks first");
-        self.next_slot = now + self.ta;
+        self.next_slot = now + self.pace.ta;
     }
 
     pub(crate) const fn next_slot(&self) -> Instant {
         self.next_slot
     }
 
-    pub(crate) const fn ta(&self) -> Duration {
-        self.ta
-    }
-
     /// Whether another check fits, be it in the place of a cancelled one.
     pub(crate) fn has_room(&self) -> bool {
-        self.pending.len() < self.max || self.pending.iter().any(|check| check.cancelled)
+        self.pending.len() < self.max || self.pending.iter().any(Record::is_cancelled)
     }
 
-    /// Begins a check that leaves at this moment; the caller has seen that there is room.
-    pub(crate) fn start(
-        &mut self,
-        now: Instant,
-        pair: Id<Pair>,
-        epoch: u16,
-        nominates: Option<Nominated>,
-        rto: Duration,
-    ) -> Check {
+    /// Begins a check that leaves at this moment; the caller has seen that there is room. `active` is how many
+    /// pairs are waiting or in progress: what its RTO is made of (RFC 8445 §14.3).
+    pub(crate) fn start(&mut self, now: Instant, subject: Subject, active: usize) -> Check {
         debug_assert!(self.has_room(), "the caller asks first");
-        let retransmission = Retransmission::new(now, rto, RC_DEFAULT, RM_DEFAULT);
-        let id = TransactionId::random(&mut self.rng);
-        self.send(Check { id, pair, sent_at: now, epoch, nominates, retransmission, cancelled: false })
+        let active = u16::try_from(active).unwrap_or(u16::MAX).max(1);
+        self.send(now, subject, Record::check(now, self.numbered, subject, active, self.pace))
     }
 
     /// Begins a request that is sent once and listened to for as long as it may tell something: one for
     /// consent. Its silence decides nothing by itself.
-    pub(crate) fn start_once(&mut self, now: Instant, pair: Id<Pair>, epoch: u16) -> Check {
-        let retransmission = Retransmission::new(now, CONSENT_TIMEOUT, 1, 1);
-        let id = TransactionId::random(&mut self.rng);
-        self.send(Check { id, pair, sent_at: now, epoch, nominates: None, retransmission, cancelled: true })
+    pub(crate) fn start_once(&mut self, now: Instant, pair: Id<Pair>, epoch: u8) -> Check {
+        let subject = Subject { pair, epoch, nominates: false };
+        self.send(now, subject, Record::once(now, self.numbered, subject))
     }
 
-    fn send(&mut self, mut check: Check) -> Check {
-        debug_assert!(self.may_send(check.sent_at), "the caller asks first");
+    fn send(&mut self, now: Instant, subject: Subject, record: Record) -> Check {
+        let id = self.fresh_id();
+        self.pending.retain(|older| older.number() != record.number());
         if self.pending.len() >= self.max {
-            let cancelled = self.pending.iter().enumerate().filter(|(_, check)| check.cancelled);
-            let oldest = cancelled.min_by_key(|(_, check)| check.sent_at).map(|(index, _)| index);
+            let age = |older: &Record| record.number().wrapping_sub(older.number());
+            let cancelled = self.pending.iter().enumerate().filter(|(_, check)| check.is_cancelled());
+            let oldest = cancelled.max_by_key(|(_, check)| age(check)).map(|(index, _)| index);
             if let Some(oldest) = oldest {
                 self.pending.swap_remove(oldest);
             }
         }
-        check.retransmission.due(check.sent_at);
-        let len = self.pending.len();
-        if len >= self.pending.capacity() {
-            // Doubling, but hardly past the limit: one place is kept for consent.
-            self.pending.reserve_exact(len.clamp(4, (self.max + 1).saturating_sub(len).max(4)));
+        if self.pending.len() >= self.pending.capacity() {
+            // A quarter more each time: doubling would leave half of the memory unused.
+            self.pending.reserve_exact((self.pending.len() / 4).max(4));
         }
-        self.pending.push(check);
-        self.next_slot = check.sent_at + self.ta;
-        check
+        self.pending.push(record);
+        self.take_slot(now);
+        let Subject { pair, epoch, nominates } = subject;
+        Check { id, pair, epoch, nominates, age: Some(Duration::ZERO), cancelled: record.is_cancelled() }
+    }
+
+    /// What `record` stands for; `None` if its pair is gone.
+    fn read(&self, now: Instant, record: &Record, pairs: &Checklist) -> Option<Check> {
+        let pair = pairs.at(record.place());
+        debug_assert!(pair.is_some(), "a pair that goes takes its checks with it");
+        Some(Check {
+            id: self.ids.id(self.number_of(record)),
+            pair: pair?,
+            epoch: record.epoch(),
+            nominates: record.nominates(),
+            age: record.age(now, self.pace),
+            cancelled: record.is_cancelled(),
+        })
+    }
+
+    /// The whole number of `record`: the latest one with this half.
+    fn number_of(&self, record: &Record) -> u32 {
+        let latest = self.numbered.wrapping_sub(1);
+        latest.wrapping_sub(u32::from((latest as u16).wrapping_sub(record.number())))
     }
 
     /// The generator of what belongs to generation or request number `nth`.
     pub(crate) fn fork(&self, label: &str, nth: u64) -> Rng {
-        self.rng.fork_nth(label, nth)
+        Rng::from_seed(self.seed).fork_nth(label, nth)
     }
 
     /// The check whose retransmission is longest overdue, if one is due and the pacing allows it. The
-    /// caller then sends it or [`Checks::cancel`]s it.
-    pub(crate) fn overdue(&self, now: Instant) -> Option<Check> {
-        let due = |check: &&Check| check.retransmission.is_sending() && is_due(check, now);
-        let overdue = self.pending.iter().filter(due).min_by_key(|check| check.retransmission.deadline());
-        overdue.filter(|_| self.may_send(now)).copied()
+    /// caller then sends it ([`Checks::retransmit`]) or [`Checks::give_up`] on it.
+    pub(crate) fn overdue(&self, now: Instant, pairs: &Checklist) -> Option<Check> {
+        let due = self.pending.iter().filter(|check| check.is_sending() && check.at() <= now);
+        let overdue = due.min_by_key(|check| check.at()).filter(|_| self.may_send(now))?;
+        self.read(now, overdue, pairs)
     }
 
     /// Notes that the check `id` leaves once more.
     pub(crate) fn retransmit(&mut self, now: Instant, id: TransactionId) {
-        if let Some(check) = self.pending.iter_mut().find(|check| check.id == id) {
-            let due = check.retransmission.due(now);
-            debug_assert_eq!(due, Due::Send, "only overdue checks are retransmitted");
-            self.next_slot = now + self.ta;
+        if let Some(index) = self.position(id) {
+            self.pending[index].retransmit(now, self.pace);
+            self.take_slot(now);
+        }
+    }
+
+    /// Sends the check `id` no more; its answer still counts.
+    pub(crate) fn give_up(&mut self, id: TransactionId) {
+        if let Some(index) = self.position(id) {
+            self.pending[index].cancel(self.pace);
         }
     }
 
     /// When the next retransmission may leave.
     pub(crate) fn next_retransmission(&self) -> Option<Instant> {
-        let sending = self.pending.iter().filter(|check| check.retransmission.is_sending());
-        let at = sending.filter_map(|check| check.retransmission.deadline()).min()?;
+        let at = self.pending.iter().filter(|check| check.is_sending()).map(Record::at).min()?;
         Some(at.max(self.next_slot))
     }
 
     /// When the next check is given up.
     pub(crate) fn next_expiry(&self) -> Option<Instant> {
-        let listening = self.pending.iter().filter(|check| !check.retransmission.is_sending());
-        listening.filter_map(|check| check.retransmission.deadline()).min()
+        self.pending.iter().filter(|check| !check.is_sending()).map(Record::at).min()
     }
 
     /// Takes one check whose time is over.
-    pub(crate) fn take_expired(&mut self, now: Instant) -> Option<Check> {
-        let over = |check: &Check| !check.retransmission.is_sending() && is_due(check, now);
+    pub(crate) fn take_expired(&mut self, now: Instant, pairs: &Checklist) -> Option<Check> {
+        let over = |check: &Record| !check.is_sending() && check.at() <= now;
         let index = self.pending.iter().position(over)?;
-        Some(self.pending.remove(index))
+        let record = self.pending.remove(index);
+        self.read(now, &record, pairs)
+    }
+
+    fn position(&self, id: TransactionId) -> Option<usize> {
+        let number = self.recent(id)?;
+        self.pending.iter().position(|check| check.number() == number as u16)
+    }
+
+    /// The number of `id`, if it was given to one of the latest messages.
+    fn recent(&self, id: TransactionId) -> Option<u32> {
+        self.ids.number(id).filter(|number| (1..=AGE_MAX).contains(&self.numbered.wrapping_sub(*number)))
+    }
+
+    /// Whether `id` is of a check that left lately, be it over or not.
+    pub(crate) fn is_ours(&self, id: TransactionId) -> bool {
+        self.recent(id).is_some()
     }
 
     /// The check that `id` answers.
-    pub(crate) fn get(&self, id: TransactionId) -> Option<&Check> {
-        self.pending.iter().find(|check| check.id == id)
+    pub(crate) fn get(&self, now: Instant, id: TransactionId, pairs: &Checklist) -> Option<Check> {
+        self.read(now, &self.pending[self.position(id)?], pairs)
     }
 
-    /// Takes the check that `id` answers.
-    pub(crate) fn take(&mut self, id: TransactionId) -> Option<Check> {
-        let index = self.pending.iter().position(|check| check.id == id)?;
-        Some(self.pending.remove(index))
+    /// Forgets the check that `id` answers.
+    pub(crate) fn finish(&mut self, id: TransactionId) {
+        if let Some(index) = self.position(id) {
+            self.pending.remove(index);
+        }
     }
 
     /// Whether a check of `pair` that has not been cancelled awaits its answer.
     pub(crate) fn is_pending(&self, pair: Id<Pair>) -> bool {
-        self.pending.iter().any(|check| check.pair == pair && !check.cancelled)
+        self.pending.iter().any(|check| check.is_of(pair) && !check.is_cancelled())
     }
 
     /// Stops the retransmissions of the checks of which `chosen` holds; answers still count
     /// (RFC 8445 §7.3.1.4).
-    pub(crate) fn cancel(&mut self, chosen: impl Fn(&Check) -> bool) {
+    pub(crate) fn cancel(&mut self, chosen: impl Fn(&Record) -> bool) {
         for check in self.pending.iter_mut().filter(|check| chosen(check)) {
-            check.retransmission.cancel();
-            check.cancelled = true;
+            check.cancel(self.pace);
         }
     }
 
     /// Forgets the checks of which `kept` does not hold.
-    pub(crate) fn retain(&mut self, kept: impl Fn(&Check) -> bool) {
+    pub(crate) fn retain(&mut self, kept: impl Fn(&Record) -> bool) {
         self.pending.retain(kept);
     }
 
     /// Forgets the checks of a pair that is gone.
     pub(crate) fn forget(&mut self, pair: Id<Pair>) {
-        self.pending.retain(|check| check.pair != pair);
+        self.pending.retain(|check| !check.is_of(pair));
     }
 
     /// Forgets everything.
     pub(crate) fn clear(&mut self) {
         self.pending.clear();
     }
-}
-
-fn is_due(check: &Check, now: Instant) -> bool {
-    check.retransmission.deadline().is_some_and(|at| at <= now)
 }

@@ -50,7 +50,7 @@ gimlet_machine::counters! {
         answers_asymmetric,
         /// Error answers to our checks.
         answers_refusing,
-        /// Answers to checks of pairs that are gone.
+        /// Answers to checks that are over: answered before, given up, or of pairs that are gone.
         answers_late,
         /// Requests that went unanswered because too many answers were waiting, or too many
         /// unauthenticated ones had been given.

@@ -14,7 +14,8 @@ pub struct Limits {
     /// have, the new one is answered and not learned.
     pub peer_reflexive_max: usize,
     /// Candidate pairs (RFC 8445 §6.1.2.5 recommends 100). Beyond it, the least likely pair of the
-    /// fullest kind and family that has not been checked yet gives way, or the new pair is not formed.
+    /// fullest kind and family that has not been checked yet gives way, or the new pair is not formed. More than
+    /// 65,535 are taken for so many.
     pub pairs_max: usize,
     /// Checks awaiting an answer, cancelled ones included. Cancelled ones give way first; otherwise
     /// no new check leaves before one ends. A request for consent always has a place, at most one more.

@@ -77,8 +77,10 @@ impl Tiebreak {
         self.tiebreaker
     }
 
-    pub(crate) const fn epoch(&self) -> u16 {
-        self.epoch
+    /// Marks what belongs to this role. A mark comes again after 256 changes, of which each takes a round trip, and
+    /// then costs a retransmission that claims another role than the first one did.
+    pub(crate) const fn epoch(&self) -> u8 {
+        self.epoch as u8
     }
 
     /// The table of RFC 8445 §7.3.1.1. In both conflicts the larger tiebreaker, or an equal one, makes

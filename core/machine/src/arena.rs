@@ -89,6 +89,13 @@ impl<T> Arena<T> {
         self.slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation)?.entry.as_mut()
     }
 
+    /// The name of the entry in slot `index`, if it is taken: for who keeps slots only, and sees to it that no slot
+    /// outlives its entry.
+    pub fn id_at(&self, index: u32) -> Option<Id<T>> {
+        let slot = self.slots.get(index as usize).filter(|slot| slot.entry.is_some())?;
+        Some(Id { index, generation: slot.generation, of: PhantomData })
+    }
+
     /// All entries in slot order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (Id<T>, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
@@ -163,6 +170,9 @@ mod tests {
         assert_eq!((old.index(), arena.get(old)), (new.index(), None));
         assert_eq!(arena.remove(old), None);
         assert_eq!((arena.get(new), arena.len()), (Some(&"new"), 1));
+        assert_eq!((arena.id_at(new.index()), arena.id_at(7)), (Some(new), None));
+        arena.remove(new);
+        assert_eq!(arena.id_at(new.index()), None);
     }
 
     #[test]

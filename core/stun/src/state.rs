@@ -93,8 +93,6 @@ impl Retransmission {
     /// A request to be sent at once, at most `rc` times (from once to [`RC_MAX`] times): first `rto`
     /// apart, then twice that, and so on; given up `rm · rto` after the last send.
     pub const fn new(now: Instant, rto: Duration, rc: u32, rm: u32) -> Self {
-        let rto = if rto.as_nanos() < RTO_MIN.as_nanos() { RTO_MIN } else { rto };
-        let rto = if rto.as_nanos() > RTO_MAX.as_nanos() { RTO_MAX } else { rto };
         let rc = if rc == 0 {
             1
         } else if rc > RC_MAX {
@@ -109,7 +107,7 @@ impl Retransmission {
         } else {
             rm as u8
         };
-        Self { at: now, rto: rto.as_micros() as u32, rm, rc, sent: 0, phase: Phase::Sending }
+        Self { at: now, rto: micros(rto), rm, rc, sent: 0, phase: Phase::Sending }
     }
 
     /// A request over a reliable transport: sent once, given up after [`TI_DEFAULT`]
@@ -123,7 +121,7 @@ impl Retransmission {
         match self.phase {
             Phase::Sending if self.at <= now => {
                 self.sent += 1;
-                self.at = now + self.wait_after(self.sent);
+                self.at = now + self.wait_after_send(self.sent);
                 self.phase = if self.sent < self.rc { Phase::Sending } else { Phase::Listening };
                 Due::Send
             }
@@ -157,16 +155,49 @@ impl Retransmission {
     /// (RFC 8445 §7.3.1.4: a cancelled check may yet be answered).
     pub fn cancel(&mut self) {
         if self.phase == Phase::Sending {
-            let waits = (self.sent + 1..=self.rc).map(|sent| self.wait_after(sent));
+            let waits = (self.sent + 1..=self.rc).map(|sent| self.wait_after_send(sent));
             self.at = waits.fold(self.at, |until, wait| until + wait);
             self.phase = Phase::Listening;
         }
     }
 
-    /// How long to wait after send number `sent`, counted from 1.
-    fn wait_after(&self, sent: u8) -> Duration {
-        let rtos = if sent < self.rc { 1 << (sent - 1) } else { u64::from(self.rm) };
-        Duration::from_micros(u64::from(self.rto) * rtos)
+    /// How long a request of these parameters (see [`Retransmission::new`]) waits after send number `sent`, counted
+    /// from 1: for owners of so many requests that they keep only what they cannot compute.
+    ///
+    /// ```
+    /// # use core::time::Duration;
+    /// # use gimlet_stun::Retransmission;
+    /// let rto = Duration::from_millis(500);
+    /// let waits = [1, 2, 3].map(|sent| Retransmission::wait_after(rto, 3, 16, sent));
+    /// assert_eq!(waits, [rto, 2 * rto, 16 * rto]);
+    /// ```
+    pub const fn wait_after(rto: Duration, rc: u32, rm: u32, sent: u32) -> Duration {
+        let rtos = if sent == 0 {
+            0
+        } else if sent < rc && sent <= RC_MAX {
+            1 << (sent - 1)
+        } else if rm > RM_MAX {
+            RM_MAX as u64
+        } else {
+            rm as u64
+        };
+        Duration::from_micros(micros(rto) as u64 * rtos)
+    }
+
+    fn wait_after_send(&self, sent: u8) -> Duration {
+        let rto = Duration::from_micros(self.rto.into());
+        Self::wait_after(rto, self.rc.into(), self.rm.into(), sent.into())
+    }
+}
+
+/// An RTO within its bounds.
+const fn micros(rto: Duration) -> u32 {
+    if rto.as_nanos() < RTO_MIN.as_nanos() {
+        RTO_MIN.as_micros() as u32
+    } else if rto.as_nanos() > RTO_MAX.as_nanos() {
+        RTO_MAX.as_micros() as u32
+    } else {
+        rto.as_micros() as u32
     }
 }
 

@@ -28,7 +28,7 @@ impl Agent {
         let retires = kept.filter(|kept| self.session.retired_pair() != Some(*kept));
         let generation = u64::from(self.checklist.generation()) + 1;
         self.session.restart(&mut self.checks.fork("credentials", generation), retires);
-        self.checks.retain(|check| Some(check.pair) == kept && check.is_consent());
+        self.checks.retain(|check| kept.is_some_and(|kept| check.is_of(kept)) && check.is_consent());
         self.candidates.restart(kept.and_then(|id| self.checklist.get(id)).map(|pair| pair.remote));
         self.checklist.restart(kept);
         self.answers.forget_early();

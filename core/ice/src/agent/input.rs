@@ -132,20 +132,18 @@ impl Agent {
     /// RFC 8445 §7.2.5.
     fn on_answer(&mut self, now: Instant, path: Path, message: &Message<'_>) -> Verdict<Path> {
         let id = message.transaction_id();
-        let Some(era) = self.checks.get(id).map(|check| self.era_of(check.pair)) else {
+        let Some(check) = self.checks.get(now, id, &self.checklist) else {
             return self.on_stray_answer(now, path, message);
         };
+        let era = self.era_of(check.pair);
         // RFC 8489 §9.1.4: as if it had never been received, so the check goes on.
         let signed = self.session.peer(era).is_some_and(|peer| message.verify(&peer.key).is_ok());
         if !signed {
             self.counters.answers_forged += 1;
             return Verdict::Consumed;
         }
-        let Some(check) = self.checks.take(id) else { return Verdict::Consumed };
-        let Some(pair) = self.checklist.get_mut(check.pair) else {
-            self.counters.answers_late += 1;
-            return Verdict::Consumed;
-        };
+        self.checks.finish(id);
+        let Some(pair) = self.checklist.get_mut(check.pair) else { return Verdict::Consumed };
         pair.history.answers = pair.history.answers.saturating_add(1);
         let expected = self.candidates.path(pair.local, pair.remote);
         if expected != Some(path) {
@@ -189,7 +187,7 @@ impl Agent {
         if current {
             self.role.yield_to_conflict();
             self.on_role_changed();
-            self.checks.cancel(|other| other.pair == id);
+            self.checks.cancel(|other| other.is_of(id));
         } else if self.checks.is_pending(id) {
             return;
         }
@@ -205,7 +203,7 @@ impl Agent {
     /// shown that it does.
     fn on_check_failed(&mut self, now: Instant, check: &Check, error: PairError) {
         let succeeded = self.checklist.get(check.pair).is_some_and(|pair| pair.is(PairState::Succeeded));
-        let decides = !check.is_cancelled() && (check.nominates.is_some() || !succeeded);
+        let decides = !check.is_cancelled() && (check.nominates || !succeeded);
         if decides && !self.checks.is_pending(check.pair) {
             self.fail_pair(now, check.pair, error);
         }
@@ -214,7 +212,7 @@ impl Agent {
     /// RFC 8445 §7.2.5.3.
     fn on_success(&mut self, now: Instant, check: &Check, path: Path, mapped: SocketAddr) {
         self.counters.checks_answered += 1;
-        let rtt = check.measures_rtt().then(|| now.since(check.sent_at));
+        let rtt = check.age;
         let Some(pair) = self.checklist.get_mut(check.pair) else { return };
         if let Some(rtt) = rtt {
             pair.history.sample(rtt);
@@ -226,7 +224,7 @@ impl Agent {
         self.on_mapped_address(local, mapped);
         if became_valid {
             if check.epoch == self.role.epoch() {
-                self.checks.cancel(|other| other.pair == check.pair);
+                self.checks.cancel(|other| other.is_of(check.pair));
                 self.checklist.dequeue(check.pair);
             } else if let Some(pair) = self.checklist.get_mut(check.pair) {
                 // The path works, but the peer has not agreed to the role that we have since taken: if a

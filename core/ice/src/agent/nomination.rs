@@ -8,7 +8,7 @@ use gimlet_machine::{Id, Instant};
 
 use super::Agent;
 use crate::candidate::is_near;
-use crate::checks::Check;
+use crate::checks::{Check, Record};
 use crate::pair::{Lane, Nominated, Pair};
 use crate::state::{Liveness, Nomination, NominationStep, PairState, Step};
 use crate::timer::TimerKey;
@@ -87,8 +87,12 @@ impl Nominating {
     /// How a check of `id` by an agent of `role` nominates it.
     pub(super) fn nominates(&self, id: Id<Pair>, role: Role) -> Option<Nominated> {
         let asks = role == Role::Controlling && self.is_requested(id);
-        let how = if self.number == 0 { Nominated::Plainly } else { Nominated::Numbered(self.number) };
-        asks.then_some(how)
+        asks.then(|| self.nomination())
+    }
+
+    /// How the latest nomination is made.
+    pub(super) const fn nomination(&self) -> Nominated {
+        if self.number == 0 { Nominated::Plainly } else { Nominated::Numbered(self.number) }
     }
 
     /// A pair is valid; says whether it is the first.
@@ -175,8 +179,9 @@ impl Agent {
         self.checklist.trigger_first(id);
     }
 
-    /// Every choice has its number, if the peer understands that.
+    /// Every choice has its number, if the peer understands that. What was asked before is not asked again.
     fn number_nomination(&mut self) {
+        self.checks.cancel(Record::nominates);
         if self.config.renomination {
             self.nominating.number = self.nominating.number.saturating_add(1);
         }
@@ -224,7 +229,7 @@ impl Agent {
 
     /// The answer to our request, if `check` carried it: both sides have agreed.
     pub(super) fn on_nomination_answered(&mut self, now: Instant, check: &Check) {
-        let current = check.nominates.is_some() && check.epoch == self.role.epoch();
+        let current = check.nominates && check.epoch == self.role.epoch();
         let moved = self.nominating.state == Nomination::Moved;
         if current
             && self.nominating.is_requested(check.pair)
@@ -309,11 +314,11 @@ impl Agent {
                 self.nominating.pair = None;
                 self.nominating.step(NominationStep::Refuse);
                 self.checklist.dequeue(id);
-                self.checks.cancel(|check| check.nominates.is_some());
+                self.checks.cancel(Record::nominates);
             }
             // Now controlling, we ask for what we use; now controlled, we wait.
             Nomination::Moved if self.role.role() == Role::Controlling => self.checklist.trigger_first(id),
-            Nomination::Moved => self.checks.cancel(|check| check.nominates.is_some()),
+            Nomination::Moved => self.checks.cancel(Record::nominates),
             Nomination::Undecided | Nomination::Provisional | Nomination::Selected => {}
         }
     }
@@ -342,8 +347,8 @@ impl Agent {
         let (checks, checklist) = (&mut self.checks, &mut self.checklist);
         // What is under way on the pair itself settles roles, not paths.
         checks.cancel(|check| {
-            let of_pair = check.pair == id && check.nominates.is_none();
-            !of_pair && !checklist.get(check.pair).is_some_and(spared)
+            let of_pair = check.is_of(id) && !check.nominates();
+            !of_pair && !checklist.at(check.place()).and_then(|id| checklist.get(id)).is_some_and(spared)
         });
         checklist.remove_unchecked(spared, |removed| checks.forget(removed));
     }
@@ -360,7 +365,7 @@ impl Agent {
         self.nominating.decided_at = Some(now);
         self.counters.moves += 1;
         self.checks.consent.reset_returns();
-        self.checks.cancel(|check| check.nominates.is_some());
+        self.checks.cancel(Record::nominates);
         if let Some(path) = self.path_of(id) {
             self.tell(Event::PathSelected { path });
         }

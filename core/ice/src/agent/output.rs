@@ -1,14 +1,12 @@
 //! What leaves, and in which order.
 
-use core::time::Duration;
-
 use gimlet_machine::{Buf, Id, Instant, Path};
 
 use super::Agent;
 use crate::MESSAGE_MAX;
 use crate::check::{write_answer, write_check, write_keepalive};
-use crate::checks::Check;
-use crate::pair::{Nominated, Pair};
+use crate::checks::{Check, Subject};
+use crate::pair::Pair;
 use crate::priority::as_peer_reflexive;
 use crate::state::{PairState, PairStep, State};
 use crate::timer::TimerKey;
@@ -57,7 +55,7 @@ impl Agent {
             if let Some(check) = self.start_triggered(now) {
                 return Some(check);
             }
-            let Some(overdue) = self.checks.overdue(now) else { break };
+            let Some(overdue) = self.checks.overdue(now, &self.checklist) else { break };
             if overdue.epoch == self.role.epoch() {
                 self.checks.retransmit(now, overdue.id);
                 self.checklist.on_checked(overdue.pair, now);
@@ -65,7 +63,7 @@ impl Agent {
                 return Some(overdue);
             }
             // Its bytes claim a role that is no longer ours: a fresh check takes its place.
-            self.checks.cancel(|check| check.id == overdue.id);
+            self.checks.give_up(overdue.id);
             if self.checklist.step(overdue.pair, PairStep::Trigger) {
                 self.checklist.trigger(overdue.pair);
             }
@@ -74,36 +72,30 @@ impl Agent {
             return None;
         }
         let pair = self.checklist.pick_ordinary()?;
-        Some(self.start(now, pair, None))
+        Some(self.start(now, pair, false))
     }
 
     fn start_triggered(&mut self, now: Instant) -> Option<Check> {
         while self.checks.has_room() {
             let id = self.checklist.pop_triggered()?;
-            let nominates = self.nominating.nominates(id, self.role.role());
+            let nominates = self.nominating.nominates(id, self.role.role()).is_some();
             let Some(pair) = self.checklist.get_mut(id) else { continue };
             let again = core::mem::take(&mut pair.history.recheck);
-            if nominates.is_some() || again || pair.is(PairState::Waiting) {
+            if nominates || again || pair.is(PairState::Waiting) {
                 return Some(self.start(now, id, nominates));
             }
         }
         None
     }
 
-    fn start(&mut self, now: Instant, id: Id<Pair>, nominates: Option<Nominated>) -> Check {
-        let rto = self.retransmission_timeout();
+    fn start(&mut self, now: Instant, id: Id<Pair>, nominates: bool) -> Check {
+        let active = self.checklist.count_active();
         // A pair that is valid stays valid while it is nominated or checked again.
         let taken = self.checklist.step(id, PairStep::Check);
-        debug_assert!(!(taken && nominates.is_some()), "only a valid pair is nominated");
+        debug_assert!(!(taken && nominates), "only a valid pair is nominated");
         self.checklist.on_checked(id, now);
         self.counters.checks_sent += 1;
-        self.checks.start(now, id, self.role.epoch(), nominates, rto)
-    }
-
-    /// RFC 8445 §14.3, with one checklist (N = 1).
-    fn retransmission_timeout(&self) -> Duration {
-        let active = u32::try_from(self.checklist.count_active()).unwrap_or(u32::MAX);
-        self.config.rto_min.max(self.checks.ta().saturating_mul(active))
+        self.checks.start(now, Subject { pair: id, epoch: self.role.epoch(), nominates }, active)
     }
 
     fn write(&mut self, check: &Check, out: &mut Buf<'_>) -> Option<Path> {
@@ -112,7 +104,9 @@ impl Agent {
         let local = self.candidates.local(pair.local)?;
         let priority = as_peer_reflexive(local.candidate.priority);
         let peer = self.session.peer(self.era_of(check.pair))?;
-        write_check(out.vec(), check.id, peer, priority, &self.role, check.nominates);
+        // A nomination of before is not sent again ([`Agent::number_nomination`]): the number is the same each time.
+        let nominates = check.nominates.then(|| self.nominating.nomination());
+        write_check(out.vec(), check.id, peer, priority, &self.role, nominates);
         Some(path)
     }
 }

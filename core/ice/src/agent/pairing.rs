@@ -275,7 +275,7 @@ impl Agent {
             return;
         }
         if self.checklist.step(id, PairStep::Trigger) {
-            self.checks.cancel(|check| check.pair == id);
+            self.checks.cancel(|check| check.is_of(id));
             self.checklist.trigger(id);
             self.step(Step::Start);
         }

@@ -275,7 +275,10 @@ impl Agent {
         let (checks, checklist) = (&mut self.checks, &mut self.checklist);
         let loud = |pair: &Pair| pair.lane() == Lane::Reflexive;
         checks.cancel(|check| {
-            checklist.get(check.pair).is_some_and(|pair| loud(pair) && pair.state().is_open())
+            checklist
+                .at(check.place())
+                .and_then(|id| checklist.get(id))
+                .is_some_and(|pair| loud(pair) && pair.state().is_open())
         });
         let asked = checklist.iter().filter(|(_, pair)| loud(pair) && pair.is(PairState::InProgress));
         let asked: Vec<_> = asked.map(|(id, _)| id).collect();
@@ -487,7 +490,9 @@ impl Agent {
         message: &Message<'_>,
     ) -> Verdict<Path> {
         if !self.is_probe(&path, message.transaction_id()) {
-            return Verdict::NotMine;
+            let late = self.checks.is_ours(message.transaction_id());
+            self.counters.answers_late += u64::from(late);
+            return if late { Verdict::Consumed } else { Verdict::NotMine };
         }
         let signed = self.session.peer.as_ref().is_some_and(|peer| message.verify(&peer.key).is_ok());
         if !signed {
