@@ -1,6 +1,7 @@
 //! The Internet checksum: RFC 1071 in full, RFC 1624 by difference.
 
 use core::net::IpAddr;
+use core::ops::Add;
 
 /// A ones'-complement sum under way. Parts may be added in any order as long as each starts on an
 /// even offset of the packet.
@@ -41,12 +42,14 @@ impl Sum {
     /// Takes `old` out and puts `new` in: eqn. 3 of RFC 1624, which is right where subtracting from
     /// the finished checksum is wrong (its §3: the two zeros of ones' complement).
     #[must_use]
+    #[inline]
     pub const fn replace(self, old: u16, new: u16) -> Self {
         self.wide(!old as u64).wide(new as u64)
     }
 
     /// [`Sum::replace`] for a 32-bit field on an even offset.
     #[must_use]
+    #[inline]
     pub const fn replace_u32(self, old: u32, new: u32) -> Self {
         // Both halves at once, as in `bytes`.
         self.wide(!old as u64).wide(new as u64)
@@ -56,6 +59,7 @@ impl Sum {
     /// bytes share a word then and its outer bytes are halves of their neighbours': each byte
     /// counts for the other half of a word (RFC 1071 §2(B)).
     #[must_use]
+    #[inline]
     pub const fn replace_u32_at(self, offset: usize, old: u32, new: u32) -> Self {
         if offset & 1 == 0 {
             self.replace_u32(old, new)
@@ -67,6 +71,7 @@ impl Sum {
 
     /// [`Sum::replace`] for the byte at `offset`.
     #[must_use]
+    #[inline]
     pub const fn replace_u8_at(self, offset: usize, old: u8, new: u8) -> Self {
         let shift = if offset & 1 == 0 { 8 } else { 0 };
         self.replace((old as u16) << shift, (new as u16) << shift)
@@ -96,6 +101,7 @@ impl Sum {
     }
 
     /// The checksum to store in the packet.
+    #[inline]
     pub const fn finish(self) -> u16 {
         // Each line leaves less above bit 16: at most 2^33, then 2^18, then 2^16 + 2, then nothing.
         let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
@@ -105,10 +111,20 @@ impl Sum {
         !(sum as u16)
     }
 
+    #[inline]
     const fn wide(self, word: u64) -> Self {
         // End-around carry keeps the sum exact for any number of additions.
         let (sum, carry) = self.0.overflowing_add(word);
         Self(sum + carry as u64)
+    }
+}
+
+impl Add for Sum {
+    type Output = Self;
+    /// The sum over what both cover.
+    #[inline]
+    fn add(self, other: Self) -> Self {
+        self.wide(other.0)
     }
 }
 
