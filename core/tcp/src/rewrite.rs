@@ -167,12 +167,13 @@ impl Translation {
         }
         if self.clock != 0 && tcp.header_len() > TCP_HEADER {
             let options = tcp.option_bytes_mut();
-            change = change
-                + if options.starts_with(&ALIGNED_TIMESTAMPS) && options.len() >= 12 {
-                    shift(options, 4, self.clock)
-                } else {
-                    self.options_to_client(options)
-                };
+            let aligned = aligned_timestamps(options);
+            if aligned > 0 {
+                change = change + shift(options, 4, self.clock);
+            }
+            if options.len() > aligned {
+                change = change + self.options_to_client(&mut options[aligned..]);
+            }
         }
         change
     }
@@ -192,11 +193,13 @@ impl Translation {
         }
         if tcp.header_len() > TCP_HEADER {
             let options = tcp.option_bytes_mut();
-            let is_plain = options.len() == 12 && options.starts_with(&ALIGNED_TIMESTAMPS);
-            if !is_plain || self.strip != Strip::NOTHING {
-                change = change + self.options_to_server(options, has_ack);
-            } else if has_ack && self.clock != 0 {
+            let aligned =
+                if self.strip.contains(Strip::TIMESTAMPS) { 0 } else { aligned_timestamps(options) };
+            if aligned > 0 && has_ack && self.clock != 0 {
                 change = change + shift(options, 8, self.clock.wrapping_neg());
+            }
+            if options.len() > aligned {
+                change = change + self.options_to_server(&mut options[aligned..], has_ack);
             }
         }
         change
@@ -291,6 +294,14 @@ fn forget_echo(tcp: &mut TcpView<&mut [u8]>) -> Sum {
     }
     tcp.set_flags(new);
     Sum::new().replace(old.0, new.0)
+}
+
+/// How many bytes the aligned timestamps take with which nearly every segment begins its options: 12, or 0 if it
+/// does not.
+#[inline]
+fn aligned_timestamps(options: &[u8]) -> usize {
+    const LENGTH: usize = ALIGNED_TIMESTAMPS.len() + 8;
+    if options.starts_with(&ALIGNED_TIMESTAMPS) && options.len() >= LENGTH { LENGTH } else { 0 }
 }
 
 /// Adds `by` to the four bytes at `at`, an offset that is even in the packet if it is even here.
