@@ -53,7 +53,9 @@ pub const TABLE: [Row; 25] = [
         ],
     ),
     // For the provider that makes TLS repeat itself: an input that finds a bug must find it again.
-    ("fuzz", &["core/*", "core/testkit", "drivers/sim"]),
+    // The model of TCP that the translator is judged by is also what one target fuzzes it against.
+    ("fuzz", &["core/*", "core/testkit", "drivers/sim", "conformance/tcp-model"]),
+    ("conformance/tcp-model", &["core/machine", "core/tcp"]),
     ("conformance", &["core/*", "core/testkit", "drivers/*"]),
 ];
 
