@@ -24,8 +24,6 @@ const RETRIES_MAX: u32 = 14;
 const SYN_RETRIES_MAX: u32 = 6;
 /// 2 MSL, shorter than in life: no packet here is under way for longer.
 const TIME_WAIT: Duration = Duration::from_secs(60);
-/// What is in a cookie before the server adds what is its own.
-const COOKIE: [u8; 8] = *b"cookie\0\0";
 /// The shift that may be used at most (RFC 7323 §2.3).
 const SHIFT_MAX: u8 = 14;
 
@@ -136,8 +134,6 @@ pub struct Endpoint {
     inn: Incoming,
     timers: [Option<Instant>; 5],
     queue: VecDeque<(Segment, Option<Ghost>)>,
-    /// The cookie that the client asked for.
-    cookie: Option<Vec<u8>>,
 }
 
 impl Endpoint {
@@ -165,7 +161,7 @@ impl Endpoint {
             endpoint.clock.recent = value;
         }
         endpoint.out.edge = 1 + i64::from(syn.window);
-        endpoint.cookie = endpoint.take_early(syn);
+        endpoint.out.cookie = endpoint.take_early(syn);
         endpoint.out.nxt = 1;
         endpoint.out.max = 1;
         endpoint.send_syn(now);
@@ -174,15 +170,14 @@ impl Endpoint {
 
     /// Data in a SYN, if its cookie is ours (RFC 7413 §4.2), and the cookie to give to whoever asks for one.
     fn take_early(&mut self, syn: &Segment) -> Option<Vec<u8>> {
-        let offered = syn.options.fast_open.as_ref().filter(|_| self.stack.fast_open)?;
-        let cookie: Vec<u8> = COOKIE.iter().map(|byte| byte ^ self.stack.mss as u8).collect();
+        let (offered, cookie) = syn.options.fast_open.as_ref().zip(self.stack.fast_open)?;
         if *offered == cookie && !syn.payload.is_empty() {
             self.inn.offer(0);
             let right = (1 + syn.payload.len() as i64).min(self.inn.edge);
             self.inn.take(1, right);
             return None;
         }
-        Some(cookie)
+        Some(cookie.to_vec())
     }
 
     fn new(
@@ -205,7 +200,6 @@ impl Endpoint {
             inn: Incoming::new(&stack),
             timers: [None; 5],
             queue: VecDeque::new(),
-            cookie: None,
         }
     }
 
@@ -398,7 +392,7 @@ impl Endpoint {
             syn.flags |= flag::ACK;
             syn.ack = irs.wrapping_add(self.inn.nxt as u32);
             self.inn.told = self.inn.nxt;
-            syn.options.fast_open.clone_from(&self.cookie);
+            syn.options.fast_open.clone_from(&self.out.cookie);
         }
         syn.window = self.inn.offer(0) as u16;
         syn.options.mss = Some(self.stack.mss);

@@ -26,8 +26,8 @@ pub struct Stack {
     pub delayed_ack: Duration,
     /// How it lays out options, and whether the network card finishes its checksums.
     pub dress: Dress,
-    /// Whether it takes data in a SYN (RFC 7413), if it is a server.
-    pub fast_open: bool,
+    /// The cookie that it gives to clients, if it is a server that takes data in a SYN (RFC 7413).
+    pub fast_open: Option<[u8; 8]>,
     /// Segments that it hands to the network card as one.
     pub train: u8,
 }
@@ -44,7 +44,7 @@ impl Default for Stack {
             initial_segments: 10,
             delayed_ack: Duration::from_millis(40),
             dress: Dress::default(),
-            fast_open: false,
+            fast_open: None,
             train: 1,
         }
     }

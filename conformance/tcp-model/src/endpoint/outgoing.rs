@@ -33,6 +33,8 @@ pub(super) struct Outgoing {
     pub(super) mss: i64,
     /// The congestion window in bytes.
     pub(super) congestion: i64,
+    /// The cookie that the client asked for: it goes out with our SYN (RFC 7413 §4.1.2).
+    pub(super) cookie: Option<Vec<u8>>,
     pub(super) loss: Loss,
     pub(super) pace: Pace,
 }
@@ -71,6 +73,7 @@ impl Outgoing {
             newest: (i64::MIN, i64::MIN),
             mss: i64::from(stack.mss.min(536)),
             congestion: 1,
+            cookie: None,
             loss: Loss::default(),
             pace,
         }

@@ -1,5 +1,6 @@
 //! A link and the network card in front of it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use gimlet_machine::{Instant, Rng};
@@ -35,6 +36,26 @@ pub struct LinkPlan {
     pub duplicate: u32,
     /// A frame arrives with bits flipped.
     pub damage: u32,
+}
+
+/// Who decides what becomes of frames.
+pub(super) enum Dice<'a> {
+    /// Nothing happens to them.
+    Calm,
+    /// Chance.
+    Chance(&'a mut Rng),
+    /// A byte for each frame, and nothing happens after the last.
+    Script(&'a mut VecDeque<u8>),
+}
+
+/// What becomes of one frame.
+#[derive(Debug, Default)]
+struct Fate {
+    is_lost: bool,
+    /// It arrives once more, so much later than it should.
+    again: Option<Duration>,
+    damage: Option<Rng>,
+    late: Duration,
 }
 
 /// Who wrote a frame.
@@ -90,38 +111,53 @@ impl LinkPlan {
     }
 
     /// What becomes of a frame: when and how it arrives, nothing if it is lost.
-    pub(super) fn carry(
-        &self,
-        now: Instant,
-        rng: &mut Rng,
-        frame: Frame,
-        faulty: bool,
-    ) -> Vec<(Instant, Frame)> {
+    pub(super) fn carry(&self, now: Instant, dice: &mut Dice<'_>, frame: Frame) -> Vec<(Instant, Frame)> {
         let mut out = Vec::new();
         for mut frame in self.leave(frame) {
-            let at = |rng: &mut Rng| {
-                now + self.delay + Duration::from_nanos(rng.below(self.jitter.as_nanos() as u64 + 1))
-            };
-            if !faulty {
-                out.push((now + self.delay, frame));
+            let fate = self.fate(dice);
+            let at = now + self.delay + fate.late;
+            if fate.is_lost {
                 continue;
             }
-            if rng.chance(self.loss) {
-                continue;
-            }
-            if rng.chance(self.duplicate) {
-                out.push((at(rng), frame.clone()));
+            if let Some(again) = fate.again {
+                out.push((now + self.delay + again, frame.clone()));
             }
             // A checksum that is not there yet notices nothing: such frames cross no real wire.
-            if rng.chance(self.damage) && !frame.wire.partial {
-                damage(rng, &mut frame);
+            if let Some(mut rng) = fate.damage.filter(|_| !frame.wire.partial) {
+                damage(&mut rng, &mut frame);
                 if Segment::read(&frame.wire.bytes, false).is_ok() {
                     continue;
                 }
             }
-            out.push((at(rng), frame));
+            out.push((at, frame));
         }
         out
+    }
+
+    fn fate(&self, dice: &mut Dice<'_>) -> Fate {
+        let mut fate = Fate::default();
+        match dice {
+            Dice::Calm => {}
+            Dice::Chance(rng) => {
+                let late = |rng: &mut Rng| Duration::from_nanos(rng.below(self.jitter.as_nanos() as u64 + 1));
+                fate.is_lost = rng.chance(self.loss);
+                fate.again = rng.chance(self.duplicate).then(|| late(rng));
+                fate.damage = rng.chance(self.damage).then(|| rng.fork_nth("damage", rng.clone().u64()));
+                fate.late = late(rng);
+            }
+            Dice::Script(script) => {
+                let word = script.pop_front().unwrap_or(0);
+                let amount = u64::from(word & 31);
+                match word >> 5 {
+                    0..=3 => {}
+                    4 => fate.is_lost = true,
+                    5 => fate.again = Some(Duration::from_millis(amount * amount)),
+                    6 => fate.late = Duration::from_millis(1 + amount * amount * 2),
+                    _ => fate.damage = Some(Rng::from_u64(amount)),
+                }
+            }
+        }
+        fate
     }
 
     /// The network card of the sender.

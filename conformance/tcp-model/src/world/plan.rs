@@ -193,7 +193,7 @@ fn stack(rng: &mut Rng) -> Stack {
         buffer,
         initial_segments: [10, 10, 2, 1, 40][rng.below(5) as usize],
         delayed_ack: Duration::from_millis([40, 40, 200, 1][rng.below(4) as usize]),
-        fast_open: !one_in(rng, 3),
+        fast_open: (!one_in(rng, 3)).then(|| rng.bytes()),
         dress: Dress { packed: one_in(rng, 4), partial },
         train: if partial && one_in(rng, 2) { 1 + rng.below(30) as u8 } else { 1 },
     }

@@ -1,6 +1,6 @@
 //! The loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use gimlet_machine::{Instant, Rng};
 
 use super::host::{Host, Listener, tuple_of};
 use super::ledger::{Given, Ledger};
-use super::link::{Frame, Origin};
+use super::link::{Dice, Frame, Origin};
 use super::plan::{Plan, Service, Topology};
 use super::stranger;
 use crate::endpoint::{Endpoint, Failure, Ghost};
@@ -65,6 +65,8 @@ pub struct World<'a> {
     flying: BTreeMap<(Instant, u64), (usize, Side, Frame)>,
     /// For links, for the server's numbers, and for strangers.
     dice: [Rng; 3],
+    /// What becomes of frames, if that is not left to chance.
+    script: Option<VecDeque<u8>>,
     frames: u64,
     trace: u64,
     tell: Option<&'a mut Tell<'a>>,
@@ -100,10 +102,18 @@ impl<'a> World<'a> {
             boxes,
             flying: BTreeMap::new(),
             dice: [rng.fork("links"), rng.fork("numbers"), rng.fork("strangers")],
+            script: None,
             frames: 0,
             trace: 0xcbf2_9ce4_8422_2325,
             tell,
         }
+    }
+
+    /// Leaves nothing to chance that happens to a frame on a link: each takes the next byte of `script`.
+    #[must_use]
+    pub fn scripted(mut self, script: &[u8]) -> Self {
+        self.script = Some(script.iter().copied().collect());
+        self
     }
 
     /// Lives to the end.
@@ -271,8 +281,12 @@ impl<'a> World<'a> {
                 if frame.damaged { " damaged" } else { "" }
             )
         });
-        let faulty = self.now < self.plan.faults_until;
-        for (at, frame) in self.plan.links[link].carry(self.now, &mut self.dice[0], frame, faulty) {
+        let mut dice = match &mut self.script {
+            _ if self.now >= self.plan.faults_until => Dice::Calm,
+            Some(script) => Dice::Script(script),
+            None => Dice::Chance(&mut self.dice[0]),
+        };
+        for (at, frame) in self.plan.links[link].carry(self.now, &mut dice, frame) {
             self.frames += 1;
             self.flying.insert((at, self.frames), (next, to.other(), frame));
         }
