@@ -205,8 +205,9 @@ impl Translation {
         change
     }
 
+    // By value: a translation that is lent has to be written to memory first.
     #[inline(never)]
-    fn options_to_client(&self, options: &mut [u8]) -> Sum {
+    fn options_to_client(self, options: &mut [u8]) -> Sum {
         each_option(options, |kind, at, option| match (kind, option.len()) {
             (TIMESTAMPS, 10) => shift_at(option, 2, at, self.clock),
             (_, _) => Sum::new(),
@@ -214,7 +215,7 @@ impl Translation {
     }
 
     #[inline(never)]
-    fn options_to_server(&self, options: &mut [u8], has_ack: bool) -> Sum {
+    fn options_to_server(self, options: &mut [u8], has_ack: bool) -> Sum {
         each_option(options, |kind, at, option| match (kind, option.len()) {
             (TIMESTAMPS, 10) if self.strip.contains(Strip::TIMESTAMPS) => strip(option, at),
             (TIMESTAMPS, 10) if has_ack && self.clock != 0 => {

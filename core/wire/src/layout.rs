@@ -162,15 +162,63 @@ pub struct Layout {
 
 impl Layout {
     /// Finds the parts of an Ethernet frame.
-    #[inline]
     pub fn of(frame: &[u8]) -> Result<Self, Malformed> {
         // Most frames are untagged.
-        let ethertype = u16_at(frame, ETHERNET_HEADER - 2)?;
-        match ethertype {
+        match u16_at(frame, ETHERNET_HEADER - 2)? {
             ETHERTYPE_IPV4 => Self::ipv4(frame, ETHERNET_HEADER, Extent::Whole),
             ETHERTYPE_IPV6 => Self::ipv6(frame, ETHERNET_HEADER, Extent::Whole),
             ethertype => Self::tagged(frame, ethertype),
         }
+    }
+
+    /// The layout of a frame of the most usual shape: a whole TCP segment in IPv4, without tags and IP options.
+    /// `None` says nothing about the frame; [`Layout::of`] does.
+    ///
+    /// What this finds is constant but for the end. In a caller that looks at it on its own, before anything
+    /// else, the compiler knows every offset, and a segment is read in half of the time.
+    // Inlined, or there is nothing that the compiler would know.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    pub fn plain_v4(frame: &[u8]) -> Option<Self> {
+        const TRANSPORT: usize = ETHERNET_HEADER + IPV4_HEADER;
+        let head: &[u8; TRANSPORT] = frame.first_chunk()?;
+        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let is_plain =
+            word(12) == ETHERTYPE_IPV4 && head[14] == 0x45 && word(20) << 2 == 0 && head[23] == PROTOCOL_TCP;
+        let end = ETHERNET_HEADER + usize::from(word(16));
+        (is_plain && TRANSPORT <= end && end <= frame.len()).then_some(Self {
+            tags: [0; TAGS_MAX],
+            tag_count: 0,
+            network: Network::V4,
+            fragment: Fragment::Whole,
+            transport: Transport::Tcp,
+            options: false,
+            network_at: ETHERNET_HEADER as u16,
+            transport_at: TRANSPORT as u16,
+            end: end as u32,
+        })
+    }
+
+    /// The same for IPv6, without extension headers.
+    #[allow(clippy::inline_always)] // As `plain_v4`.
+    #[inline(always)]
+    pub fn plain_v6(frame: &[u8]) -> Option<Self> {
+        const TRANSPORT: usize = ETHERNET_HEADER + IPV6_HEADER;
+        let head: &[u8; TRANSPORT] = frame.first_chunk()?;
+        let word = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let is_plain = word(12) == ETHERTYPE_IPV6 && head[14] >> 4 == 6 && head[20] == PROTOCOL_TCP;
+        let end = TRANSPORT + usize::from(word(18));
+        (is_plain && TRANSPORT < end && end <= frame.len()).then_some(Self {
+            tags: [0; TAGS_MAX],
+            tag_count: 0,
+            network: Network::V6,
+            fragment: Fragment::Whole,
+            transport: Transport::Tcp,
+            options: false,
+            network_at: ETHERNET_HEADER as u16,
+            transport_at: TRANSPORT as u16,
+            end: end as u32,
+        })
     }
 
     /// Finds the parts of the packet that begins at `at` in `frame` and ends where the frame does or earlier:
@@ -198,7 +246,6 @@ impl Layout {
         Ok(Self { tags, tag_count: count as u8, ..layout })
     }
 
-    #[inline]
     fn ipv4(frame: &[u8], at: usize, extent: Extent) -> Result<Self, Malformed> {
         let header: &[u8; IPV4_HEADER] =
             frame.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed::Truncated)?;
@@ -230,7 +277,6 @@ impl Layout {
         })
     }
 
-    #[inline]
     fn ipv6(frame: &[u8], at: usize, extent: Extent) -> Result<Self, Malformed> {
         let header: &[u8; IPV6_HEADER] =
             frame.get(at..).and_then(<[u8]>::first_chunk).ok_or(Malformed::Truncated)?;
@@ -282,7 +328,8 @@ impl Layout {
 
     /// Source and destination address as numbers of 128 bits: IPv4 as IPv6 writes it, `::ffff:a.b.c.d`
     /// (RFC 4291 §2.5.5.2). What a table's key is made of.
-    #[inline]
+    #[allow(clippy::inline_always)] // As `plain_v4`.
+    #[inline(always)]
     pub fn wide_addresses(&self, frame: &[u8]) -> (u128, u128) {
         const MAPPED: u128 = 0xffff_0000_0000;
         let at = usize::from(self.network_at);

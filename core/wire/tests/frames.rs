@@ -428,6 +428,14 @@ proptest! {
         }
         frame.truncate(length - cut.saturating_sub(20));
         let ours = Layout::of(&frame);
+        let is_plain = |network, at: u16| {
+            ours.ok().filter(|layout| {
+                let whole = (layout.transport, layout.fragment) == (Transport::Tcp, Fragment::Whole);
+                whole && (layout.network, layout.network_at, layout.transport_at) == (network, 14, at)
+            })
+        };
+        prop_assert_eq!(Layout::plain_v4(&frame), is_plain(Network::V4, 34));
+        prop_assert_eq!(Layout::plain_v6(&frame), is_plain(Network::V6, 54).filter(|layout| layout.end > 54));
         if let Some((at, _)) = theirs(&frame) {
             let layout = ours.expect("what etherparse reads, we read");
             prop_assert_eq!((layout.transport, usize::from(layout.transport_at)), (Transport::Tcp, at));

@@ -15,6 +15,8 @@ use crate::flow::key::FlowKey;
 pub(crate) struct FlowHash {
     halves: [u32; 10],
     spread: [u64; 2],
+    /// What the constant parts of every IPv4 key come to.
+    mapped: u64,
 }
 
 impl FlowHash {
@@ -22,25 +24,37 @@ impl FlowHash {
     pub(crate) fn new(secret: [u64; 2]) -> Self {
         let sip = SipHasher13::new_with_keys(secret[0], secret[1]);
         let nth = |n: usize| sip.hash(&(n as u64).to_le_bytes());
+        let halves = core::array::from_fn(|n| nth(n) as u32);
         // Odd numbers can be multiplied with and undone, so nothing is lost by it.
-        Self { halves: core::array::from_fn(|n| nth(n) as u32), spread: [nth(10) | 1, nth(11) | 1] }
+        let hash = Self { halves, spread: [nth(10) | 1, nth(11) | 1], mapped: 0 };
+        let mapped = core::net::Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().to_bits();
+        Self { mapped: hash.upper(mapped, mapped), ..hash }
     }
 
     /// The hash of `key`: all of its bits are good, the upper ones best.
     #[inline]
     pub(crate) fn of(&self, key: &FlowKey) -> u64 {
-        let keys = &self.halves;
-        let pair = |nth: usize, left: u32, right: u32| {
-            let (left, right) = (left.wrapping_add(keys[nth]), right.wrapping_add(keys[nth + 1]));
-            u64::from(left).wrapping_mul(u64::from(right))
-        };
-        let half = |wide: u128, nth: u32| (wide >> (nth * 32)) as u32;
-        let sum = pair(0, half(key.client, 0), half(key.client, 1))
-            .wrapping_add(pair(2, half(key.client, 2), half(key.client, 3)))
-            .wrapping_add(pair(4, half(key.server, 0), half(key.server, 1)))
-            .wrapping_add(pair(6, half(key.server, 2), half(key.server, 3)))
-            .wrapping_add(pair(8, key.ports, key.network));
+        let upper = if key.is_v6() { self.upper(key.client, key.server) } else { self.mapped };
+        let sum = self
+            .pair(0, key.client as u32, key.server as u32)
+            .wrapping_add(self.pair(2, key.ports, key.network))
+            .wrapping_add(upper);
         let sum = (sum ^ (sum >> 32)).wrapping_mul(self.spread[0]);
         (sum ^ (sum >> 29)).wrapping_mul(self.spread[1])
+    }
+
+    /// The part of the sum over the upper 96 bits of both addresses, which are constant in IPv4.
+    #[inline]
+    fn upper(&self, client: u128, server: u128) -> u64 {
+        let half = |wide: u128, nth: u32| (wide >> (nth * 32)) as u32;
+        self.pair(4, half(client, 1), half(client, 2))
+            .wrapping_add(self.pair(6, half(client, 3), half(server, 3)))
+            .wrapping_add(self.pair(8, half(server, 1), half(server, 2)))
+    }
+
+    #[inline]
+    fn pair(&self, nth: usize, left: u32, right: u32) -> u64 {
+        let (left, right) = (left.wrapping_add(self.halves[nth]), right.wrapping_add(self.halves[nth + 1]));
+        u64::from(left).wrapping_mul(u64::from(right))
     }
 }

@@ -117,12 +117,13 @@ impl Slot {
     /// Whether it is the slot of the flow named `key`.
     #[inline]
     pub(crate) const fn is(&self, key: &FlowKey) -> bool {
-        let differs = (self.0[1] ^ key.client as u64)
-            | (self.0[3] ^ key.server as u64)
-            | (self.0[4] ^ join(key.ports, key.network))
-            | (self.0[0] ^ (key.client >> 64) as u64)
-            | (self.0[2] ^ (key.server >> 64) as u64);
-        differs == 0
+        let [client_upper, client, server_upper, server, ends, ..] = self.0;
+        // `ends` says which family: the upper halves of IPv4 addresses are all the same.
+        client == key.client as u64
+            && ends == join(key.ports, key.network)
+            && server == key.server as u64
+            && (!key.is_v6()
+                || (client_upper == (key.client >> 64) as u64 && server_upper == (key.server >> 64) as u64))
     }
 
     /// Which flow it is.

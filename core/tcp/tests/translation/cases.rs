@@ -370,6 +370,18 @@ fn options_behind_one_that_is_malformed_stay_as_they_are() {
 }
 
 #[test]
+fn regression_timestamps_behind_aligned_timestamps_are_shifted_too() {
+    let twice = |value, echo| {
+        let list = TcpOptionList::new().no_operation().no_operation().timestamps(value, echo);
+        list.timestamps(value, echo).no_operation().no_operation()
+    };
+    let from = with(twice(0x41a, 7), segment(S, ACK, 0x21, 0x2d));
+    becomes(&READY, S, &from, &with(twice(0x8000_0032, 7), segment(S, ACK, 0xffff_fff1, 0x2d)));
+    let from = with(twice(7, 0x8000_0032), segment(C, ACK, 0x2d, 0x55));
+    becomes(&READY, C, &from, &with(twice(7, 0x41a), segment(C, ACK, 0x2d, 0x85)));
+}
+
+#[test]
 fn the_offset_of_clocks_keeps_their_order() {
     // PAWS: from T on the server's clock runs ahead, and so does the shown one from T'.
     let shown = |value: u32| value.wrapping_add(O);
