@@ -1,0 +1,350 @@
+//! Flows in the table: translated, aborted, or not touched.
+
+use gimlet_machine::Instant;
+use gimlet_wire::{TcpFlags, TcpOptionList};
+
+use crate::flow::slot::{Flow, Slot, Slots, Tick};
+use crate::handshake::bare;
+use crate::state::FlowStep;
+use crate::timer::{
+    BYPASS_IDLE, ESTABLISHED_IDLE, HALF_CLOSED_IDLE, LINGER, SWEEP_EVERY, SWEEPS_PER_ROUND, TIME_WAIT,
+};
+use crate::translator::seen::{Arrival, Seen};
+use crate::translator::{Fate, Translator};
+use crate::{Event, FlowKey, FlowState, SeqNumber, Side, Translation};
+
+/// In a slot's mark: early data waits for the server's window.
+pub(crate) const FLUSHING: u16 = 1;
+/// In a slot's mark: the client sent another SYN, so the server may begin anew.
+pub(crate) const REOPENED: u16 = 2;
+/// Where in a mark the client's window stands, in six bits, and the tag of Sr behind it, in eight.
+const WINDOW_SHIFT: u32 = 2;
+const TAG_SHIFT: u32 = 8;
+
+/// A mark for a flow whose client's last window was `window` and whose server's number is `isn`.
+pub(crate) fn mark(window: u16, isn: SeqNumber) -> u16 {
+    compress(window) << WINDOW_SHIFT | u16::from(tag(isn)) << TAG_SHIFT
+}
+
+/// A window in six bits, rounded down: four for the place of the highest bit, two for those below.
+fn compress(window: u16) -> u16 {
+    let place = window.max(4).ilog2() as u16;
+    place << 2 | window.max(4) >> (place - 2) & 3
+}
+
+fn expand(bits: u16) -> u16 {
+    let place = (bits >> 2 & 15).max(2);
+    (4 | bits & 3) << (place - 2)
+}
+
+/// Eight bits of a number, which tell two of them apart well enough.
+fn tag(isn: SeqNumber) -> u8 {
+    isn.0.to_be_bytes().into_iter().fold(0x5a, |tag: u8, byte| tag.rotate_left(3) ^ byte)
+}
+
+pub(crate) fn state_of(slot: &Slot) -> FlowState {
+    FlowState::from_number(slot.state()).unwrap_or(FlowState::Bypass)
+}
+
+/// How long a flow is remembered after its last segment.
+fn lifetime(state: FlowState) -> core::time::Duration {
+    match state {
+        FlowState::HalfOpen | FlowState::AwaitServer | FlowState::AwaitClient | FlowState::Established => {
+            ESTABLISHED_IDLE
+        }
+        FlowState::ClientClosed | FlowState::ServerClosed => HALF_CLOSED_IDLE,
+        FlowState::TimeWait => TIME_WAIT,
+        FlowState::Lingering | FlowState::Aborted => LINGER,
+        FlowState::Bypass => BYPASS_IDLE,
+    }
+}
+
+/// Whether the time of the flow is over. A tick is allowed for: what is kept began at its start.
+fn is_expired(slot: &Slot, now: Instant) -> bool {
+    let tick = Tick(1).start().since(Instant::ZERO);
+    now.since(slot.seen().start()) >= lifetime(state_of(slot)) + tick
+}
+
+/// Whether there is nothing about the flow but its translation.
+#[inline]
+pub(crate) fn is_plain(slot: &Slot, now: Instant) -> bool {
+    /// Fewer ticks than any established flow may be idle.
+    const RECENT: u32 = 1_000;
+    let idle = Tick::of(now).0.wrapping_sub(slot.seen().0);
+    slot.state() == FlowState::Established as u8
+        && slot.mark() & (FLUSHING | REOPENED) == 0
+        && slot.segment_size() == 0
+        && idle < RECENT
+}
+
+impl<S: Slots> Translator<S> {
+    /// A segment of a flow that the table has, about which there is more than its translation.
+    #[cold]
+    pub(crate) fn on_flow(&mut self, now: Instant, place: usize, arrival: &mut Arrival<'_>) -> Fate {
+        if is_expired(self.flows.slot(place), now) {
+            self.close(place);
+            return self.on_stranger(now, arrival);
+        }
+        let Ok(view) = arrival.layout.tcp(arrival.frame) else { return Fate::Pass };
+        let seen = Seen::of(&view, &arrival.layout);
+        let state = state_of(self.flows.slot(place));
+        match state {
+            FlowState::Bypass => self.on_bypassed(now, place, arrival, &seen),
+            FlowState::Aborted => self.on_aborted(now, place, arrival, &seen),
+            FlowState::HalfOpen
+            | FlowState::AwaitServer
+            | FlowState::AwaitClient
+            | FlowState::Established
+            | FlowState::ClientClosed
+            | FlowState::ServerClosed
+            | FlowState::TimeWait
+            | FlowState::Lingering => self.on_translated(now, place, arrival, &seen),
+        }
+    }
+
+    fn on_translated(&mut self, now: Instant, place: usize, arrival: &mut Arrival<'_>, seen: &Seen) -> Fate {
+        let state = state_of(self.flows.slot(place));
+        match arrival.leg.side {
+            Side::Client if seen.is_opening() && state.is_over() => {
+                self.close(place);
+                return self.on_stranger(now, arrival);
+            }
+            Side::Client if seen.is_opening() => {
+                // Either a copy of the first SYN that took its time, or a client that lost everything. The server
+                // knows: it acknowledges the first in passing and challenges the second (RFC 5961 §4).
+                self.update(place, |_, mark| (state, mark | REOPENED), now);
+                self.counters.reopened += 1;
+                return Fate::Pass;
+            }
+            Side::Server if seen.is_accepting() => return self.on_late_syn_ack(now, place, arrival, seen),
+            Side::Client if self.is_too_large(place, arrival, seen) => {
+                return self.refuse_size(now, place, arrival);
+            }
+            Side::Client | Side::Server => {}
+        }
+        let next = next_state(state, arrival.leg.side, seen.flags);
+        let ends_linger = state == FlowState::Lingering && next == state;
+        if ends_linger {
+            // Another RST does not prolong anything.
+            let seen_at = self.flows.slot(place).seen();
+            self.update_at(place, next, seen_at);
+        } else {
+            self.update(place, |_, mark| (next, mark), now);
+        }
+        let slot = *self.flows.slot(place);
+        if let Ok(mut tcp) = arrival.layout.tcp_mut(arrival.frame) {
+            slot.translation().apply(arrival.leg.side, arrival.leg.checksum, &mut tcp);
+        }
+        self.counters.translated += 1;
+        if slot.mark() & FLUSHING != 0 && arrival.leg.side == Side::Server {
+            self.flush_more(now, place, &slot, seen);
+        }
+        Fate::Pass
+    }
+
+    /// A SYN-ACK of a server that the client must not see: a repeated one, because the acknowledgement was lost
+    /// on its way, or one that begins a new connection.
+    fn on_late_syn_ack(&mut self, now: Instant, place: usize, arrival: &Arrival<'_>, seen: &Seen) -> Fate {
+        let slot = *self.flows.slot(place);
+        let is_ours = slot.mark() >> TAG_SHIFT == u16::from(tag(seen.seq));
+        if slot.mark() & REOPENED != 0 && !is_ours {
+            self.step_aside_at(place, now);
+            return Fate::Pass;
+        }
+        self.counters.repeated_syn_acks += 1;
+        if state_of(&slot) != FlowState::Established {
+            return Fate::Consumed;
+        }
+        // The client's own acknowledgement of this number has the number that the SYN-ACK acknowledges, and its
+        // clock, which the SYN-ACK echoes, was not heard in between: the server is where it was.
+        let options = seen
+            .timestamps
+            .filter(|_| slot.translation().clock != 0)
+            .map_or(TcpOptionList::new(), |(value, echo)| {
+                TcpOptionList::new().no_operation().no_operation().timestamps(echo, value)
+            });
+        let segment = gimlet_wire::Segment {
+            flags: TcpFlags::ACK,
+            window: slot.translation().windows.to_server(expand(slot.mark() >> WINDOW_SHIFT)),
+            options,
+            ..bare(seen.ack, seen.seq + 1)
+        };
+        self.counters.acknowledged_again += 1;
+        self.answer(arrival, segment);
+        Fate::Consumed
+    }
+
+    fn on_bypassed(&mut self, now: Instant, place: usize, arrival: &mut Arrival<'_>, seen: &Seen) -> Fate {
+        self.update(place, |state, mark| (state, mark), now);
+        if arrival.leg.side == Side::Server && seen.is_accepting() {
+            self.learn_from_bypass(now, place, arrival, seen);
+        }
+        Fate::Pass
+    }
+
+    /// Something for a flow whose handshake failed: whoever sent it is told again.
+    fn on_aborted(&mut self, now: Instant, place: usize, arrival: &mut Arrival<'_>, seen: &Seen) -> Fate {
+        if arrival.leg.side == Side::Client && seen.is_opening() {
+            self.close(place);
+            return self.on_stranger(now, arrival);
+        }
+        self.counters.after_abort += 1;
+        if seen.has(TcpFlags::ACK) && !seen.has(TcpFlags::RST) {
+            let segment = gimlet_wire::Segment { flags: TcpFlags::RST, ..bare(seen.ack, SeqNumber(0)) };
+            match arrival.leg.side {
+                Side::Client => self.counters.resets_to_client += 1,
+                Side::Server => self.counters.resets_to_server += 1,
+            }
+            self.answer(arrival, segment);
+        }
+        Fate::Consumed
+    }
+
+    /// Sends a segment back to where a frame came from.
+    pub(crate) fn answer(&mut self, arrival: &Arrival<'_>, segment: gimlet_wire::Segment<'_>) {
+        let Arrival { leg, frame, layout, key } = arrival;
+        let (ours, theirs) = match leg.side {
+            Side::Client => (key.server().port(), key.client().port()),
+            Side::Server => (key.client().port(), key.server().port()),
+        };
+        let segment = gimlet_wire::Segment { source_port: ours, destination_port: theirs, ..segment };
+        let envelope = gimlet_wire::Envelope {
+            hop_limit: 64,
+            traffic_class: 0,
+            ..gimlet_wire::Envelope::of(frame, layout).reversed()
+        };
+        let mut answer = alloc::vec::Vec::with_capacity(128);
+        envelope.write(&mut answer, &segment);
+        self.send(leg.side, leg.tag, Some(answer));
+    }
+
+    fn update(
+        &mut self,
+        place: usize,
+        change: impl FnOnce(FlowState, u16) -> (FlowState, u16),
+        now: Instant,
+    ) {
+        let slot = self.flows.slot_mut(place);
+        let (state, mark) = change(state_of(slot), slot.mark());
+        slot.update(state as u8, mark, Tick::of(now));
+    }
+
+    fn update_at(&mut self, place: usize, state: FlowState, seen: Tick) {
+        let slot = self.flows.slot_mut(place);
+        slot.update(state as u8, slot.mark(), seen);
+    }
+
+    /// Sets or clears bits of a flow's mark.
+    pub(crate) fn remark(&mut self, place: usize, set: u16, clear: u16) {
+        let slot = self.flows.slot_mut(place);
+        slot.update(slot.state(), (slot.mark() | set) & !clear, slot.seen());
+    }
+
+    /// Takes a legal step of the flow at `place`.
+    pub(crate) fn step_flow(&mut self, place: usize, step: FlowStep, now: Instant) {
+        self.update(place, |state, mark| (state.after(step).unwrap_or(state), mark), now);
+    }
+
+    fn step_aside_at(&mut self, place: usize, now: Instant) {
+        self.step_flow(place, FlowStep::StepAside, now);
+        self.bypassed += 1;
+        let flow = self.flows.slot(place).key();
+        self.tell(Event::Bypassed { flow, why: crate::Bypass::Agreed });
+    }
+
+    /// Keeps a flow in the table.
+    pub(crate) fn keep(&mut self, now: Instant, flow: &Flow) -> Option<usize> {
+        let place = self.flows.insert(flow).ok()?;
+        self.bypassed += usize::from(flow.state == FlowState::Bypass as u8);
+        if self.moments.sweep.is_none() {
+            self.moments.sweep = Some(now + SWEEP_EVERY);
+        }
+        Some(place)
+    }
+
+    /// Keeps a flow that has nothing to be translated.
+    pub(crate) fn keep_bare(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        state: FlowState,
+        notes: (u32, u32),
+    ) -> bool {
+        let (delta, clock) = notes;
+        let translation = Translation { delta, clock, ..Translation::IDENTITY };
+        let flow =
+            Flow { key, translation, segment_size: 0, state: state as u8, mark: 0, seen: Tick::of(now) };
+        self.keep(now, &flow).is_some()
+    }
+
+    /// Forgets the flow at `place`.
+    pub(crate) fn close(&mut self, place: usize) {
+        let slot = *self.flows.slot(place);
+        let state = state_of(&slot);
+        self.flows.remove(place);
+        self.bypassed -= usize::from(state == FlowState::Bypass);
+        if state.is_translated() {
+            self.tell(Event::Closed { flow: slot.key() });
+        }
+    }
+
+    /// Looks at a part of the table and forgets what is over.
+    pub(crate) fn sweep(&mut self, now: Instant) {
+        let count = self.flows.slots().div_ceil(SWEEPS_PER_ROUND);
+        let Self { flows, events, bypassed, counters, .. } = self;
+        let cursor = flows.sweep(self.moments.cursor, count, |slot| {
+            let keep = !is_expired(slot, now);
+            let state = state_of(slot);
+            if !keep && state == FlowState::Bypass {
+                *bypassed -= 1;
+            }
+            if !keep && state.is_translated() {
+                counters.events_lost += u64::from(events.push(Event::Closed { flow: slot.key() }).is_err());
+            }
+            keep
+        });
+        self.moments.cursor = cursor;
+        self.moments.sweep = (self.flows.len() > 0).then(|| now + SWEEP_EVERY);
+    }
+}
+
+/// What follows after a segment with these flags.
+fn next_state(state: FlowState, side: Side, flags: TcpFlags) -> FlowState {
+    let step = if flags.contains(TcpFlags::RST) {
+        FlowStep::Reset
+    } else if flags.contains(TcpFlags::FIN) {
+        FlowStep::Fin(side)
+    } else {
+        FlowStep::GoOn
+    };
+    let next = state.after(step);
+    match (next, step) {
+        (Some(next), _) => next,
+        // A FIN in a lingering flow is something other than a RST, too.
+        (None, FlowStep::Fin(_)) => state.after(FlowStep::GoOn).unwrap_or(state),
+        (
+            None,
+            FlowStep::ClientAnswers
+            | FlowStep::ServerAccepts
+            | FlowStep::Reset
+            | FlowStep::GoOn
+            | FlowStep::GiveUp
+            | FlowStep::StepAside,
+        ) => state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_in_six_bits_is_never_larger_and_more_than_three_quarters() {
+        for window in 4..=u16::MAX {
+            let kept = expand(compress(window));
+            assert!(kept <= window && u32::from(window) * 3 <= u32::from(kept) * 4, "{window} became {kept}");
+        }
+        assert_eq!(expand(compress(0)), 4);
+        assert_eq!(mark(65_535, SeqNumber(0)) & (FLUSHING | REOPENED), 0);
+    }
+}
