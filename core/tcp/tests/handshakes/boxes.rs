@@ -1,1 +1,337 @@
+//! Two boxes, and Fast Open.
 
+use gimlet_tcp::{Event, FAST_OPEN_OFF_FOR, FlowState, Leg, Role, Secret, Side};
+use gimlet_wire::{TcpOption, TcpOptionList};
+
+use crate::lab::{
+    ACK, C, CI, CLOCK, FIN, Lab, RST, Ready, S, SR, SYN, Seg, T, bytes, syn, syn_ack, syn_ack_options,
+};
+
+/// Near and Far, and the long way between them.
+struct Pair {
+    near: Lab,
+    far: Lab,
+}
+
+impl Pair {
+    /// Both boxes, and a destination that Near has learned. The connection that it was learned from went on.
+    fn warm() -> Self {
+        let mut pair = Self { near: Lab::new(Role::Near), far: Lab::new(Role::Far) };
+        let other = |segment: Seg| segment.port(39_999);
+        assert_eq!(pair.client(&other(syn())), [(S, other(syn()))]);
+        assert_eq!(pair.server(&other(syn_ack())), [(C, other(syn_ack()))]);
+        let plain = other(Seg::of(C, ACK, CI + 1, SR + 1).clocks(CLOCK, T)).data(b"plain");
+        assert_eq!(pair.client(&plain), [(S, plain)]);
+        pair.near.events();
+        pair.far.events();
+        pair
+    }
+
+    /// The client says something: what comes out, in the end, on which side.
+    fn client(&mut self, segment: &Seg) -> Vec<(Side, Seg)> {
+        self.near.hear(segment);
+        self.settle()
+    }
+
+    fn server(&mut self, segment: &Seg) -> Vec<(Side, Seg)> {
+        self.far.hear(segment);
+        self.settle()
+    }
+
+    /// Carries what the boxes say until they are quiet.
+    fn settle(&mut self) -> Vec<(Side, Seg)> {
+        let mut out = Vec::new();
+        loop {
+            let (near, far) = (self.near.everything(), self.far.everything());
+            if near.is_empty() && far.is_empty() {
+                return out;
+            }
+            for (side, frame) in near {
+                match side {
+                    C => out.push((C, Seg::read(C, &frame))),
+                    S => _ = self.far.hear_frame(Leg::new(C), &frame),
+                }
+            }
+            for (side, frame) in far {
+                match side {
+                    C => _ = self.near.hear_frame(Leg::new(S), &frame),
+                    S => out.push((S, Seg::read(S, &frame))),
+                }
+            }
+        }
+    }
+}
+
+fn read(side: Side, segment: &Seg) -> (Side, Seg) {
+    (side, Seg::read(side, &segment.frame()))
+}
+
+#[test]
+fn two_boxes_deliver_what_a_client_says_first_right_behind_its_syn() {
+    let mut pair = Pair::warm();
+    let said = pair.client(&syn());
+    let [(C, spoof), (S, forwarded)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((spoof.flags, forwarded), (SYN | ACK, &Seg::read(S, &syn().frame())));
+    let ready = Ready::new(spoof);
+    // Nothing of this waits for anything at Near.
+    assert_eq!(pair.client(&ready.client(ACK, 0)), []);
+    assert_eq!(pair.client(&ready.client(ACK, 0).data(&bytes(500))), []);
+    assert_eq!((pair.near.translator().pooled(), pair.far.counters().held), (0, 500));
+    let expected = [&ready.translated(ACK, 0), &ready.translated(ACK, 0).data(&bytes(500))];
+    assert_eq!(pair.server(&syn_ack()), expected.map(|segment| read(S, segment)));
+    assert_eq!(pair.server(&ready.server(ACK, 0, 500)), [read(C, &ready.shifted(ACK, 0, 500))]);
+    let established = |event: &Event| matches!(event, Event::Established { .. });
+    assert!(pair.far.events().iter().any(established) && pair.near.events().iter().any(established));
+    // Near has forgotten the flow, and passes it.
+    assert_eq!((pair.near.translator().half_open(), pair.near.state()), (0, None));
+    assert_eq!(pair.client(&ready.client(ACK | FIN, 500)), [read(S, &ready.translated(ACK | FIN, 500))]);
+}
+
+#[test]
+fn a_syn_ack_that_overtakes_the_clients_answer_goes_no_further_than_near() {
+    let mut pair = Pair::warm();
+    let ready = Ready::new(&pair.client(&syn())[0].1);
+    assert_eq!(pair.server(&syn_ack()), []);
+    assert_eq!(pair.far.state(), Some(FlowState::AwaitClient));
+    assert_eq!(pair.client(&ready.client(ACK, 0)), [read(S, &ready.translated(ACK, 0))]);
+    assert_eq!(
+        pair.server(&ready.server(ACK, 0, 0).data(b"220")),
+        [read(C, &ready.shifted(ACK, 0, 0).data(b"220"))]
+    );
+}
+
+#[test]
+fn far_finds_out_which_window_scale_near_promised_to_a_client_without_a_clock() {
+    for scale in [0, 7, 14] {
+        let mut pair = Pair { near: Lab::new(Role::Near), far: Lab::new(Role::Far) };
+        let offers = TcpOptionList::new().maximum_segment_size(1_460).window_scale(8).sack_permitted();
+        let accepts = TcpOptionList::new().maximum_segment_size(1_460).window_scale(scale).sack_permitted();
+        pair.client(&syn().options(offers).port(39_999));
+        pair.server(&syn_ack().options(accepts).port(39_999));
+        let spoof = pair.client(&syn().options(offers)).remove(0).1;
+        assert_eq!(spoof.options, accepts_as_spoofed(scale));
+        let bare = |segment: Seg| segment.options(TcpOptionList::new());
+        let ready = Ready::new(&spoof);
+        assert_eq!(pair.client(&bare(ready.client(ACK, 0).data(b"x"))), []);
+        // By the time the server answers, it scales by one less, if it can.
+        let real = TcpOptionList::new().maximum_segment_size(1_460).window_scale(scale / 2).sack_permitted();
+        assert_eq!(pair.server(&syn_ack().options(real)).len(), 2);
+        let window = pair.server(&bare(ready.server(ACK, 0, 1).window(1_024))).remove(0).1.window;
+        assert_eq!(u32::from(window) << scale, (1_024 << (scale / 2)) >> scale << scale);
+    }
+}
+
+fn accepts_as_spoofed(scale: u8) -> TcpOptionList {
+    let list = TcpOptionList::new().maximum_segment_size(1_460).sack_permitted().no_operation();
+    TcpOptionList::new().raw(list.window_scale(scale).as_slice())
+}
+
+#[test]
+fn a_refusal_reaches_the_client_across_both_boxes() {
+    // The server refuses after the client's first segment.
+    let mut pair = Pair::warm();
+    let ready = Ready::new(&pair.client(&syn())[0].1);
+    pair.client(&ready.client(ACK, 0).data(b"hello"));
+    let said = pair.server(&Seg::of(S, RST | ACK, 0, CI + 1));
+    let [(C, reset)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((reset.flags, reset.seq), (RST | ACK, ready.isn.wrapping_add(1)));
+    assert_eq!(pair.near.translator().half_open(), 0);
+    assert_eq!(pair.client(&syn().port(40_001)), [(S, Seg::read(S, &syn().port(40_001).frame()))]);
+
+    // The server refuses before it.
+    let mut pair = Pair::warm();
+    let ready = Ready::new(&pair.client(&syn())[0].1);
+    let said = pair.server(&Seg::of(S, RST | ACK, 0, CI + 1));
+    let [(C, reset)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((reset.flags, reset.seq), (RST | ACK, ready.isn.wrapping_add(1)));
+}
+
+#[test]
+fn a_silent_server_ends_in_a_rst_from_far() {
+    let mut pair = Pair::warm();
+    let ready = Ready::new(&pair.client(&syn())[0].1);
+    pair.client(&ready.client(ACK, 0).data(b"hello"));
+    let mut resets = Vec::new();
+    for millis in (500..=40_000).step_by(500) {
+        let at = gimlet_machine::Instant::from_millis(millis);
+        pair.far.until(at);
+        resets.extend(pair.settle().into_iter().filter(|(side, _)| *side == C).map(|said| (millis, said.1)));
+        pair.near.until(at);
+        resets.extend(pair.settle().into_iter().filter(|(side, _)| *side == C).map(|said| (millis, said.1)));
+    }
+    let [(30_000, reset)] = &resets[..] else { panic!("{resets:?}") };
+    assert_eq!((reset.flags, reset.seq), (RST | ACK, ready.isn.wrapping_add(1)));
+    assert_eq!((pair.near.translator().half_open(), pair.far.translator().half_open()), (0, 0));
+}
+
+#[test]
+fn case_63_a_first_segment_with_a_wrong_cookie_is_dropped_and_the_real_one_counts() {
+    let mut pair = Pair::warm();
+    let ready = Ready::new(&pair.client(&syn())[0].1);
+    let forged = Seg { ack: ready.isn.wrapping_add(2), ..ready.client(ACK, 0) };
+    for forged in [forged.clone(), Seg { ack: 77, ..forged.clone() }, forged.clocks(1, ready.clock ^ 4)] {
+        pair.far.hear(&forged.data(b"evil")).quiet();
+    }
+    assert_eq!((pair.far.counters().bad_cookie, pair.far.translator().pooled()), (3, 0));
+    pair.client(&ready.client(ACK, 0).data(b"good"));
+    let expected = [&ready.translated(ACK, 0), &ready.translated(ACK, 0).data(b"good")];
+    assert_eq!(pair.server(&syn_ack()), expected.map(|segment| read(S, segment)));
+}
+
+#[test]
+fn case_76_a_syn_that_was_lost_on_the_long_way_is_made_up_from_the_cookie() {
+    let mut pair = Pair::warm();
+    pair.near.hear(&syn());
+    let said = pair.near.everything();
+    let ready = Ready::new(&Seg::read(C, &said.iter().find(|(side, _)| *side == C).unwrap().1));
+    // A stranger's first segment passes, and is not looked at again.
+    let stranger = Seg::of(C, ACK, 500, 600).clocks(1, 2).port(5_555);
+    assert_eq!(pair.client(&stranger), [read(S, &stranger)]);
+    let said = pair.client(&ready.client(ACK, 0).data(b"hello"));
+    let [(S, made_up)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((made_up.flags, made_up.seq, made_up.timestamps()), (SYN, CI, Some((CLOCK + 1, 0))));
+    assert_eq!(
+        made_up.find(|option| match option {
+            TcpOption::WindowScale(scale) => Some(scale),
+            _ => None,
+        }),
+        Some(10)
+    );
+    assert!(made_up.find(|option| (option == TcpOption::SackPermitted).then_some(())).is_some());
+    assert_eq!((pair.far.counters().syns_made_up, pair.far.state()), (1, Some(FlowState::AwaitServer)));
+    let expected = [&ready.translated(ACK, 0), &ready.translated(ACK, 0).data(b"hello")];
+    assert_eq!(pair.server(&syn_ack()), expected.map(|segment| read(S, segment)));
+}
+
+#[test]
+fn case_77_a_secret_may_change_in_the_middle_of_a_handshake() {
+    let mut pair = Pair::warm();
+    let ready = Ready::new(&pair.client(&syn())[0].1);
+    let now = pair.far.now;
+    pair.far.machine.command(now, |far| far.rotate_secret(now, Secret::new([7; 16])));
+    assert_eq!(pair.client(&ready.client(ACK, 0).data(b"old")), []);
+    assert_eq!(pair.server(&syn_ack()).len(), 2);
+    // Near follows; Far knew before.
+    pair.near.machine.command(now, |near| near.rotate_secret(now, Secret::new([7; 16])));
+    let next = |segment: Seg| segment.port(40_001);
+    let ready = Ready::new(&pair.client(&next(syn()))[0].1);
+    assert_eq!(pair.client(&next(ready.client(ACK, 0).data(b"new"))), []);
+    assert_eq!(pair.server(&next(syn_ack())).len(), 2);
+    // What is older than both is nobody's.
+    let ready = Ready::new(&pair.client(&next(syn()).port(40_002))[0].1);
+    for secret in [8, 9] {
+        pair.far.machine.command(now, |far| far.rotate_secret(now, Secret::new([secret; 16])));
+    }
+    pair.client(&ready.client(ACK, 0).data(b"late").port(40_002));
+    assert_eq!(pair.far.counters().bad_cookie, 1);
+}
+
+const COOKIE: &[u8] = b"8 bytes!";
+
+/// A lab beside the client that has a cookie of the server.
+fn with_cookie() -> Lab {
+    let mut lab = Lab::new(Role::TfoUpgrade);
+    lab.hear(&syn().port(39_999)).said_to(S);
+    let accepts = syn_ack_options(7).fast_open(COOKIE);
+    lab.hear(&syn_ack().options(accepts).port(39_999)).said_to(C);
+    lab.events();
+    lab.quiet();
+    lab
+}
+
+fn fast_open(segment: &Seg) -> Option<Vec<u8>> {
+    segment.find(|option| match option {
+        TcpOption::FastOpen(cookie) => Some(cookie.to_vec()),
+        _ => None,
+    })
+}
+
+#[test]
+fn case_73_the_first_syn_asks_for_a_cookie_and_the_next_takes_data_along() {
+    let mut lab = Lab::new(Role::TfoUpgrade);
+    lab.hear(&syn().port(39_999));
+    let asks = lab.said_to(S);
+    assert_eq!((fast_open(&asks), asks.flags, asks.options.as_slice().len()), (Some(vec![]), SYN, 24));
+    lab.quiet().hear(&syn_ack().options(syn_ack_options(7).fast_open(COOKIE)).port(39_999));
+    // The client did not ask.
+    assert_eq!(fast_open(&lab.said_to(C)), None);
+
+    lab.hear(&syn());
+    let ready = Ready::new(&lab.said_to(C));
+    lab.quiet().hear(&ready.client(ACK, 0)).quiet();
+    lab.hear(&ready.client(ACK, 0).data(&bytes(100)));
+    let opens = lab.said_to(S);
+    assert_eq!((opens.flags, opens.seq, &opens.payload[..]), (SYN, CI, &bytes(100)[..]));
+    assert_eq!(fast_open(&opens).as_deref(), Some(COOKIE));
+    lab.quiet();
+    let accepts = Seg { ack: CI.wrapping_add(101), ..syn_ack() };
+    lab.hear(&accepts);
+    let told = lab.said_to(C);
+    assert_eq!((told.flags, told.seq, told.ack), (ACK, ready.isn.wrapping_add(1), CI.wrapping_add(101)));
+    assert_eq!((told.timestamps(), told.window), (Some((ready.clock, CLOCK + 1)), 65_160 >> 7));
+    lab.says(S, &ready.translated(ACK, 100)).quiet();
+    assert_eq!((lab.counters().fast_opened, lab.state()), (1, Some(FlowState::Established)));
+    lab.hear(&ready.server(ACK, 0, 100).data(b"reply")).says(C, &ready.shifted(ACK, 0, 100).data(b"reply"));
+}
+
+#[test]
+fn case_74_a_server_that_takes_no_early_data_gets_it_in_the_usual_way() {
+    let mut lab = with_cookie();
+    lab.hear(&syn());
+    let ready = Ready::new(&lab.said_to(C));
+    lab.hear(&ready.client(ACK, 0).data(&bytes(2_000))).said_to(S);
+    lab.quiet().hear(&syn_ack()).says(S, &ready.translated(ACK, 0));
+    let parts = [lab.said_to(S).payload, lab.said_to(S).payload].concat();
+    assert_eq!((parts, lab.counters().fast_open_refused), (bytes(2_000), 1));
+    lab.quiet();
+
+    // One that takes a part of it gets the rest.
+    let mut lab = with_cookie();
+    lab.hear(&syn());
+    let ready = Ready::new(&lab.said_to(C));
+    lab.hear(&ready.client(ACK, 0).data(&bytes(2_000))).said_to(S);
+    lab.hear(&Seg { ack: CI.wrapping_add(501), ..syn_ack() });
+    assert_eq!(lab.said_to(C).ack, CI.wrapping_add(501));
+    lab.says(S, &ready.translated(ACK, 500));
+    let parts = [lab.said_to(S), lab.said_to(S)];
+    assert_eq!(parts[0].seq, CI.wrapping_add(501));
+    assert_eq!([parts[0].payload.clone(), parts[1].payload.clone()].concat(), &bytes(2_000)[500..]);
+    lab.quiet();
+}
+
+#[test]
+fn case_75_a_syn_with_data_that_is_lost_is_the_last_one_for_an_hour() {
+    let mut lab = with_cookie();
+    lab.hear(&syn());
+    let ready = Ready::new(&lab.said_to(C));
+    lab.hear(&ready.client(ACK, 0).data(b"hello"));
+    assert_eq!(lab.said_to(S).payload, b"hello");
+    lab.at(1_000).says(S, &syn()).quiet();
+    lab.hear(&syn_ack()).says(S, &ready.translated(ACK, 0)).says(S, &ready.translated(ACK, 0).data(b"hello"));
+    // The next SYN neither carries data nor asks for a cookie.
+    lab.passes(&syn().port(40_001));
+    let later = lab.now + FAST_OPEN_OFF_FOR;
+    lab.until(later).passes(&syn().port(40_002)).passes(&syn_ack().port(40_002));
+    lab.hear(&syn().port(40_003)).said_to(C);
+    lab.quiet();
+}
+
+#[test]
+fn a_syn_does_not_wait_long_for_data() {
+    let mut lab = with_cookie();
+    lab.hear(&syn());
+    let ready = Ready::new(&lab.said_to(C));
+    lab.hear(&ready.client(ACK, 0)).quiet();
+    lab.at(2).quiet().at(3).says(S, &syn()).quiet();
+    lab.hear(&ready.client(ACK, 0).data(b"late")).quiet().hear(&syn_ack());
+    lab.says(S, &ready.translated(ACK, 0)).says(S, &ready.translated(ACK, 0).data(b"late")).quiet();
+}
+
+#[test]
+fn data_goes_along_with_a_syn_only_where_it_may_arrive_twice() {
+    let mut config = crate::lab::config(Role::TfoUpgrade);
+    config.allowed[0].idempotent = false;
+    let mut lab = Lab::with(config);
+    lab.passes(&syn()).passes(&syn_ack()).passes(&syn().port(40_001));
+    assert_eq!(lab.state(), Some(FlowState::Bypass));
+}

@@ -275,6 +275,11 @@ impl Lab {
         frame
     }
 
+    /// Everything that was said, to whomever.
+    pub(crate) fn everything(&mut self) -> Vec<(Side, Vec<u8>)> {
+        self.said.drain(..).collect()
+    }
+
     /// Nothing has been said that nobody looked at.
     #[track_caller]
     pub(crate) fn quiet(&mut self) -> &mut Self {
