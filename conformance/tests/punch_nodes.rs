@@ -263,8 +263,9 @@ fn case_62_a_hard_nat_with_a_block_of_ports_is_met_without_a_relay() {
 
 #[test]
 fn case_62_a_hard_nat_with_all_ports_is_met_without_a_relay() {
-    let all = seeds(34).len() as u64;
-    let meets = meet(&Scene::of([hard(1, PortAllocation::Random), easy(2)]), 34);
+    // One in sixty misses: fewer seeds would be judged by their luck.
+    let all = seeds(200).len() as u64;
+    let meets = meet(&Scene::of([hard(1, PortAllocation::Random), easy(2)]), 200);
     println!("all ports: {meets} of {all}");
     assert!(meets * 100 >= all * 97, "{meets} of {all}");
 }

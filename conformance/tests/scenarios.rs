@@ -69,6 +69,16 @@ fn every_promised_pair_of_nats_connects_directly() {
 }
 
 #[test]
+fn a_check_that_came_too_early_is_repeated_when_the_offerer_begins_and_not_half_a_second_later() {
+    let round_trip = Duration::from_millis(50);
+    for seed in seeds(3) {
+        let mut meeting = Scene::new(seed, NatKind::AddressRestricted, NatKind::Symmetric).open();
+        let took = meeting.connect(WITHIN).expect("promised");
+        assert!(took <= round_trip.mul_f64(6.6), "SEED={seed}: {took:?}");
+    }
+}
+
+#[test]
 fn loss_duplication_and_reordering_delay_but_do_not_prevent() {
     let rough = LinkConfig {
         loss: Chance::percent(5),

@@ -245,6 +245,11 @@ impl Agent {
         &self.session.local
     }
 
+    /// What checks of the peer are signed for, once it is known.
+    pub fn remote_credentials(&self) -> Option<&Credentials> {
+        self.session.peer.as_ref().map(|peer| &peer.credentials)
+    }
+
     /// Who nominates at the moment.
     pub fn role(&self) -> Role {
         self.role.role()

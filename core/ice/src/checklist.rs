@@ -24,6 +24,8 @@ pub(crate) struct Checklist {
     thaw: bool,
     /// The session that new pairs belong to.
     generation: u16,
+    /// The pairs of this session were checked a second time because the peer had begun.
+    rechecked: bool,
     max: usize,
 }
 
@@ -48,6 +50,7 @@ impl Checklist {
             latest: [None; 3],
             thaw: false,
             generation: 0,
+            rechecked: false,
             max,
         }
     }
@@ -77,6 +80,7 @@ impl Checklist {
         self.triggered.clear();
         self.turn = Lane::Host;
         self.latest = [None; 3];
+        self.rechecked = false;
         self.generation = self.generation.wrapping_add(1);
     }
 
@@ -313,6 +317,24 @@ impl Checklist {
             }
         }
         any
+    }
+
+    /// The pairs whose checks may have come to a box that the peer had not opened yet, the likeliest first. Told once
+    /// in a generation.
+    pub(crate) fn take_early(&mut self) -> Vec<Id<Pair>> {
+        if core::mem::replace(&mut self.rechecked, true) {
+            return Vec::new();
+        }
+        // Where the peer was heard, its check has triggered ours.
+        let unheard = |pair: &Pair| pair.seen.heard == Instant::ZERO && pair.lane() != Lane::Host;
+        let early = |pair: &Pair| pair.is(PairState::InProgress) && unheard(pair);
+        let mut early: Vec<_> = self
+            .current()
+            .filter(|(_, pair)| early(pair))
+            .map(|(id, pair)| (Reverse(rank(pair)), id))
+            .collect();
+        early.sort_unstable();
+        early.into_iter().map(|(_, id)| id).collect()
     }
 
     /// The pairs of the remote candidate `remote`.

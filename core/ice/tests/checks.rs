@@ -300,6 +300,58 @@ fn with_all_places_taken_a_cancelled_check_gives_way_and_nothing_else_does() {
     assert_eq!(desk.take_one().path, direct(LOCAL, "198.51.100.2:2000"));
 }
 
+/// A candidate of the peer behind a NAT.
+fn reflexive(address: &str) -> Candidate {
+    let (ip, port) = address.split_once(':').unwrap();
+    format!("candidate:{port} 1 udp 1694498815 {ip} {port} typ srflx raddr 10.0.0.1 rport 9").parse().unwrap()
+}
+
+#[test]
+fn once_the_peer_has_begun_what_it_was_not_heard_on_is_checked_anew_once() {
+    const UNHEARD: &str = "203.0.113.7:7";
+    const HEARD: &str = "203.0.113.8:8";
+    let mut desk = Desk::with_pair(controlled(), LOCAL, PEER);
+    desk.remote(reflexive(UNHEARD));
+    desk.remote(reflexive(HEARD));
+    desk.wait(20);
+    let early = desk.take_checks().into_iter().find(|check| check.path == direct(LOCAL, UNHEARD)).unwrap();
+    assert!(!desk.inner().has_heard_directly());
+    desk.asked(direct(LOCAL, HEARD), Ask::controlling());
+    assert!(desk.inner().has_heard_directly());
+    desk.wait(20);
+    desk.take_said();
+
+    let began = |desk: &mut Desk| {
+        desk.agent.command(desk.now, |agent| agent.recheck(desk.now));
+        desk.drain();
+        desk.wait(100);
+        desk.take_checks()
+    };
+    // Not the host's, which no NAT is in front of, and not the one whose check triggered ours.
+    let [fresh] = &began(&mut desk)[..] else { panic!("one check") };
+    assert_eq!(fresh.path, direct(LOCAL, UNHEARD));
+    assert_ne!(fresh.message().transaction_id(), early.message().transaction_id());
+    assert!(began(&mut desk).is_empty(), "whoever repeats it makes nobody send");
+    assert_eq!(desk.answer(&early), Verdict::Consumed);
+    assert_eq!(desk.state_of(LOCAL, UNHEARD), PairState::Succeeded, "the early check still counts");
+}
+
+#[test]
+fn checks_that_are_repeated_because_the_peer_has_begun_are_paced() {
+    let mut desk = Desk::with_pair(controlled(), LOCAL, PEER);
+    for port in 10..20 {
+        desk.remote(reflexive(&format!("203.0.113.7:{port}")));
+    }
+    desk.wait(200);
+    desk.take_said();
+    let began = desk.now;
+    desk.agent.command(desk.now, |agent| agent.recheck(desk.now));
+    desk.drain();
+    desk.wait(100);
+    let at: Vec<_> = desk.take_checks().iter().map(|check| check.at.since(began).as_millis()).collect();
+    assert_eq!(at, (0..10).map(|nth| 5 * nth).collect::<Vec<_>>());
+}
+
 #[test]
 fn case_33_a_request_on_a_failed_pair_revives_it() {
     let mut desk = Desk::with_pair(controlled(), LOCAL, PEER);

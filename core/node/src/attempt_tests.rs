@@ -118,6 +118,30 @@ fn a_trickle_that_overtakes_its_answer_does_not_spoil_the_attempt() {
 }
 
 #[test]
+fn who_begins_in_another_session_than_the_one_that_was_answered_makes_nobody_check() {
+    let mut pair = Pair::connected();
+    let them = friend(3);
+    let (now, via, ours) = (pair.wire.now, pair.public_id(), pair.peer_id());
+    let began = Description { kind: Kind::Began, candidates: Vec::new(), ..offer(&them, ours, 1) };
+    let foreign = [
+        Description { sequence: 2, ufrag: "another".into(), ..began.clone() },
+        Description { sequence: 3, attempt: began.attempt + 1, ..began.clone() },
+    ];
+    let stale = |pair: &Pair| pair.peer.inner().counters().stale_descriptions;
+    let before = stale(&pair);
+    for description in [offer(&them, ours, 1)].into_iter().chain(foreign) {
+        let description = description.seal(&them);
+        let control = Control::Introduced { from: them.peer_id().0, description, seen: None };
+        pair.peer.command(now, |node| node.on_control(now, via, control));
+    }
+    assert_eq!(stale(&pair) - before, 2);
+    let description = Description { sequence: 4, ..began }.seal(&them);
+    let control = Control::Introduced { from: them.peer_id().0, description, seen: None };
+    pair.peer.command(now, |node| node.on_control(now, via, control));
+    assert_eq!(stale(&pair) - before, 2, "this one is of the session");
+}
+
+#[test]
 fn candidates_that_come_after_their_end_are_told_and_taken() {
     let mut pair = Pair::connected();
     let them = friend(3);

@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     Restarted,
     /// About a punch: see [`crate::punch`]. It has no candidates.
     Punch,
+    /// "I have your answer, and check from here on." It has no candidates.
+    Began,
 }
 
 /// One signed message about one attempt to connect.

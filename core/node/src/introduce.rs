@@ -3,7 +3,11 @@
 //! ```text
 //!   A ── Introduce{to B, offer} ──► P ── Introduced{from A, offer} ──► B
 //!   A ◄─ Introduced{from B, answer} P ◄── Introduce{to A, answer} ──── B      then both trickle
+//!   A ── Introduce{to B, began} ────► P ── Introduced{from A, began} ──► B
 //! ```
+//!
+//! B checks A as soon as it has the offer, A checks B when it has the answer. What B sent before that may have come
+//! to a NAT that A had not opened, so A says when it begins, unless it has heard B by then, and B checks once more.
 //!
 //! The offerer is the controlling ICE agent (RFC 8445 §6.1.1) and dials QUIC. When two offers cross,
 //! the one from the smaller peer id stands and the other is forgotten.
@@ -126,8 +130,17 @@ impl Node {
         let end_of_candidates = has_end && !self.is_gathering();
         let from = self.peer_id().0;
         let ice = self.children.ice.get_mut(id)?;
-        // What is said about a punch says nothing about candidates.
-        ice.told_end = if kind == Kind::Punch { ice.told_end } else { end_of_candidates };
+        // What is said about a punch, or about checks, says nothing about candidates.
+        ice.told_end = match kind {
+            Kind::Punch | Kind::Began => ice.told_end,
+            Kind::Offer
+            | Kind::Answer
+            | Kind::Trickle
+            | Kind::Update
+            | Kind::Moved
+            | Kind::Restart
+            | Kind::Restarted => end_of_candidates,
+        };
         if end_of_candidates {
             ice.agent.end_of_local_candidates(now);
         }
@@ -251,6 +264,7 @@ impl Node {
             Kind::Restart => self.on_restart(now, via, from, &description),
             Kind::Restarted => self.on_restarted(now, from, &description),
             Kind::Punch => self.on_word(now, (via, seen), from, &description),
+            Kind::Began => self.on_began(now, from, &description),
         }
     }
 
@@ -348,8 +362,29 @@ impl Node {
             attempt.and_then(|attempt| attempt.step(AttemptStep::Described).then_some(attempt.ice)?);
         let Some(id) = expected else { return self.counters.stale_descriptions += 1 };
         let candidates = self.learn(now, id, answer);
+        self.say_began(now, id);
         self.expect_punch(now, id);
         self.progress(from, Progress::AnswerReceived { candidates });
+    }
+
+    /// We have the peer's answer, and check it: its own checks may come through now, if none has so far.
+    pub(crate) fn say_began(&mut self, now: Instant, id: Id<Ice>) {
+        if self.children.ice.get(id).is_none_or(|ice| ice.agent.has_heard_directly()) {
+            return;
+        }
+        if let Some((description, _)) = self.seal_description(now, id, Kind::Began, Vec::new(), None) {
+            self.send_description(now, id, description);
+        }
+    }
+
+    fn on_began(&mut self, now: Instant, from: PeerId, began: &Description) {
+        // Of the session that we answered: another one's checks are not ours to repeat.
+        let same = |ice: &Ice| ice.agent.remote_credentials() == Some(&began.credentials());
+        let meant = |ice: &Ice| ice.peer == from && ice.attempt == began.attempt && same(ice);
+        match self.children.ice.iter_mut().find(|(_, ice)| meant(ice)) {
+            Some((_, ice)) => ice.agent.recheck(now),
+            None => self.counters.stale_descriptions += 1,
+        }
     }
 
     fn on_trickle(&mut self, now: Instant, from: PeerId, more: &Description) {

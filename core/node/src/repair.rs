@@ -262,7 +262,10 @@ impl Node {
         let agent = self.agent_of(from, answer.attempt);
         let agreed = agent.and_then(|(id, ice)| ice.repair.step(RepairStep::Answered).then_some(id));
         match agreed {
-            Some(id) => self.on_restart_agreed(now, id, answer),
+            Some(id) => {
+                self.on_restart_agreed(now, id, answer);
+                self.say_began(now, id);
+            }
             None => self.counters.stale_descriptions += 1,
         }
     }

@@ -10,9 +10,9 @@ use crate::answers::Heard;
 use crate::candidates::{Added, Local, Remote};
 use crate::check::Request;
 use crate::checklist::{Checklist, Formed};
-use crate::pair::{Nominated, Pair};
+use crate::pair::{Lane, Nominated, Pair};
 use crate::role::Ruling;
-use crate::state::{PairState, PairStep, Step};
+use crate::state::{PairState, PairStep, State, Step};
 use crate::{Event, Role};
 
 impl Agent {
@@ -279,6 +279,29 @@ impl Agent {
             self.checklist.trigger(id);
             self.step(Step::Start);
         }
+    }
+
+    /// The peer has begun to check: it has what we told it, and says so. A check of ours that left before that may
+    /// have come to a NAT, or to a relay, that lets in only whom it was asked to, and was not asked yet. The NAT in
+    /// front of us may keep the peer's checks out likewise, if it gives every destination another port; then nothing
+    /// would happen until the retransmission. So what awaits its answer and crosses a NAT or a relay is checked anew
+    /// at once, as if the peer's check had come through (RFC 8445 §7.3.1.4), and paced as ever. Once in a generation:
+    /// whoever says it again makes nobody send more.
+    pub fn recheck(&mut self, now: Instant) {
+        if self.state == State::Closed || self.nominating.has_chosen() {
+            return;
+        }
+        for id in self.checklist.take_early() {
+            self.trigger(id);
+        }
+        self.settle(now);
+    }
+
+    /// Whether a check of the peer arrived in this generation, without a relay between.
+    pub fn has_heard_directly(&self) -> bool {
+        let heard = |pair: &Pair| pair.seen.heard > Instant::ZERO && pair.lane() != Lane::Relayed;
+        let generation = self.checklist.generation();
+        self.checklist.iter().any(|(_, pair)| pair.generation == generation && heard(pair))
     }
 
     /// Records what the peer sees of us (RFC 8445 §7.2.5.3.1).
