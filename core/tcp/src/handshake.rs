@@ -29,6 +29,8 @@ pub(crate) struct Client {
     pub isn: SeqNumber,
     /// Its last window, as written.
     pub window: u16,
+    /// The clock in its SYN, which every copy of the SYN-ACK echoes.
+    pub clock: Option<u32>,
     /// Its last timestamps: its clock, and the echo of ours.
     pub timestamps: Option<(u32, u32)>,
 }
@@ -186,10 +188,11 @@ impl Handshake {
         }
     }
 
-    /// When the SYN is sent again by itself.
+    /// When the SYN is sent again by itself, while the server is silent.
     pub(crate) fn next_syn(&self) -> Option<Instant> {
         let clock = &self.clock;
-        (clock.syns < SYN_TRIES_MAX).then(|| clock.syn_at + backoff(clock.syns))
+        let silent = self.real.is_none() && clock.syns < SYN_TRIES_MAX;
+        silent.then(|| clock.syn_at + backoff(clock.syns))
     }
 
     /// When the SYN-ACK is sent again by itself: after 1, 3 and 7 s. At 15 s it is over.
@@ -213,8 +216,8 @@ impl Handshake {
         if spoof.offer.sack {
             options = options.sack_permitted();
         }
-        if let Some((value, _)) = self.client.timestamps.filter(|_| spoof.timestamps) {
-            options = options.timestamps(spoof.cookie.timestamp, value);
+        if let Some(clock) = self.client.clock.filter(|_| spoof.timestamps) {
+            options = options.timestamps(spoof.cookie.timestamp, clock);
         }
         if spoof.offer.client_scale.is_some() {
             options = options.no_operation().window_scale(spoof.offer.server_scale);

@@ -67,6 +67,8 @@ pub(crate) struct Moments {
     draining: bool,
     /// Which client was told last that its segments are too large.
     told: Option<(FlowKey, Instant)>,
+    /// Far's searches for a promise in the second that began then.
+    searches: (Instant, u32),
 }
 
 /// A translator: one machine per pair of interfaces.
@@ -117,6 +119,7 @@ impl<S: Slots> Translator<S> {
             quiet_until: Instant::ZERO,
             draining: false,
             told: None,
+            searches: (now, 0),
         };
         let mut keys = rng.fork("keys");
         let translator = Self {
@@ -187,6 +190,11 @@ impl<S: Slots> Translator<S> {
         let table = self.flows.slots() * core::mem::size_of::<Slot>();
         let queued: usize = self.outbox.iter().map(|(_, frame)| frame.capacity()).sum();
         table + self.handshakes.memory() + self.destinations.memory() + self.limiter.memory() + queued
+    }
+
+    /// The table, as it would be left behind.
+    pub fn slots(&self) -> &[Slot] {
+        self.flows.as_slice()
     }
 
     /// Every flow: handshakes first, then the table.

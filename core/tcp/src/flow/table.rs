@@ -203,6 +203,11 @@ impl<S: Slots> Table<S> {
         1 << (u64::BITS - self.shift - 1)
     }
 
+    /// The slots that were lent.
+    pub(crate) fn as_slice(&self) -> &[Slot] {
+        self.slots.as_ref()
+    }
+
     /// How many slots were lent.
     pub(crate) fn slots(&self) -> usize {
         self.slots.as_ref().len()

@@ -1,10 +1,15 @@
 //! All handshakes under way.
 
+use core::time::Duration;
+
 use gimlet_machine::{Deadline, Instant, Rng, SeededMap};
 
 use crate::handshake::Handshake;
 use crate::timer::Alarms;
 use crate::{FlowKey, Role};
+
+/// The least time between two rings of one alarm.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Handshakes by flow. One is taken out to be worked on and put back unless it is over, so alarms and the
 /// account of early data cannot be forgotten.
@@ -34,9 +39,15 @@ impl Handshakes {
     }
 
     /// Puts a handshake in, or back.
-    pub(crate) fn put(&mut self, mut handshake: Handshake) {
+    pub(crate) fn put(&mut self, handshake: Handshake) {
+        self.put_after(Instant::ZERO, handshake);
+    }
+
+    /// Puts a handshake back whose alarm was served at `now`: it does not ring again at the same moment.
+    pub(crate) fn put_after(&mut self, now: Instant, mut handshake: Handshake) {
         let flow = handshake.key;
-        handshake.clock.due = handshake.deadline(self.role);
+        let next = now + SHORTEST;
+        handshake.clock.due = handshake.deadline(self.role).map(|due| due.max(next));
         debug_assert!(handshake.clock.due.is_some(), "whatever is kept ends some day");
         self.alarms.reset(flow, None, handshake.clock.due);
         self.pooled += handshake.pooled();

@@ -285,7 +285,12 @@ pub(crate) fn begin(
         state: FlowState::HalfOpen,
         syn: complete(arrival),
         tag: arrival.leg.tag,
-        client: Client { isn: seen.seq, window: seen.window, timestamps: options.timestamps },
+        client: Client {
+            isn: seen.seq,
+            window: seen.window,
+            clock: options.timestamps.map(|(value, _)| value),
+            timestamps: options.timestamps,
+        },
         spoof,
         real: None,
         hold: None,

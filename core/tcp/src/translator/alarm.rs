@@ -54,7 +54,7 @@ impl<S: Slots> Translator<S> {
             let syn_ack = handshake.syn_ack();
             self.send(Side::Client, handshake.tag, syn_ack);
         }
-        self.handshakes.put(handshake);
+        self.handshakes.put_after(now, handshake);
     }
 
     fn on_server_silent(&mut self, now: Instant, mut handshake: Handshake) {
@@ -69,8 +69,7 @@ impl<S: Slots> Translator<S> {
             self.abort(now, handshake, cause, Unfit::Asymmetric, now + ASYMMETRIC_FOR);
             return;
         }
-        let silent = handshake.real.is_none();
-        if silent && handshake.next_syn().is_some_and(|due| due <= now) {
+        if handshake.next_syn().is_some_and(|due| due <= now) {
             if let FastOpen::Sent(_) = handshake.fast_open {
                 // RFC 7413 §4.1.3.1: a SYN with data that gets no answer may have met a box that drops such.
                 handshake.fast_open = FastOpen::Off;
@@ -80,7 +79,7 @@ impl<S: Slots> Translator<S> {
             self.counters.syns_resent += 1;
             self.send_syn(now, &mut handshake);
         }
-        self.handshakes.put(handshake);
+        self.handshakes.put_after(now, handshake);
     }
 
     /// Sends the SYN, alone, as it left before.

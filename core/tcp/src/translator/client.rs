@@ -41,6 +41,8 @@ enum Answer {
     Elsewhere,
     /// Nothing that was ever sent.
     Nothing,
+    /// Nothing that has to do with this handshake.
+    Stranger,
     /// Nothing that the boxes of this pair sent.
     Forged,
 }
@@ -107,6 +109,11 @@ impl<S: Slots> Translator<S> {
                 self.handshakes.put(handshake);
                 Fate::Consumed
             }
+            Answer::Stranger => {
+                self.counters.unknown_passed += 1;
+                self.handshakes.put(handshake);
+                Fate::Pass
+            }
             Answer::Forged => {
                 self.counters.bad_cookie += 1;
                 self.handshakes.put(handshake);
@@ -134,6 +141,8 @@ impl<S: Slots> Translator<S> {
                     Answer::Nothing
                 }
             }
+            // Far: the SYN may have been an old one's copy. What goes on elsewhere goes on.
+            None if !seen.seq.within(handshake.client.isn, u32::from(EARLY_DATA_MAX)) => Answer::Stranger,
             None => Answer::Forged,
         }
     }

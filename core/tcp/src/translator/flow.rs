@@ -148,7 +148,7 @@ impl<S: Slots> Translator<S> {
         let slot = *self.flows.slot(place);
         let is_ours = slot.mark() >> TAG_SHIFT == u16::from(tag(seen.seq));
         if slot.mark() & REOPENED != 0 && !is_ours {
-            self.step_aside_at(place, now);
+            self.forsake(now, arrival.key, seen.ack - 1);
             return Fate::Pass;
         }
         self.counters.repeated_syn_acks += 1;
@@ -175,6 +175,12 @@ impl<S: Slots> Translator<S> {
     }
 
     fn on_bypassed(&mut self, now: Instant, place: usize, arrival: &mut Arrival<'_>, seen: &Seen) -> Fate {
+        let isn = SeqNumber(self.flows.slot(place).translation().delta);
+        if arrival.leg.side == Side::Client && seen.is_opening() && seen.seq != isn {
+            // Another connection between the same ports.
+            self.close(place);
+            return self.on_stranger(now, arrival);
+        }
         self.update(place, |state, mark| (state, mark), now);
         if arrival.leg.side == Side::Server && seen.is_accepting() {
             self.learn_from_bypass(now, place, arrival, seen);
@@ -245,10 +251,10 @@ impl<S: Slots> Translator<S> {
         self.update(place, |state, mark| (state.after(step).unwrap_or(state), mark), now);
     }
 
-    fn step_aside_at(&mut self, place: usize, now: Instant) {
-        self.step_flow(place, FlowStep::StepAside, now);
-        self.bypassed += 1;
-        let flow = self.flows.slot(place).key();
+    /// The ends of a flow in the table have agreed anew, without us: the client's number is `isn`.
+    fn forsake(&mut self, now: Instant, flow: FlowKey, isn: SeqNumber) {
+        // In the same place, so there is room.
+        self.keep_bare(now, flow, FlowState::Bypass, (isn.0, 0));
         self.tell(Event::Bypassed { flow, why: crate::Bypass::Agreed });
     }
 

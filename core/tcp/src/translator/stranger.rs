@@ -2,12 +2,13 @@
 
 use alloc::boxed::Box;
 use core::net::IpAddr;
+use core::time::Duration;
 
 use gimlet_machine::Instant;
 use gimlet_wire::{Envelope, Fragment, Segment, TcpFlags, TcpOptionList};
 
 use crate::config::RESET_FOR;
-use crate::cookie::{Offer, offer_of};
+use crate::cookie::{Cookie, Offer, offer_of};
 use crate::flow::slot::Slots;
 use crate::handshake::{Client, Clock, FastOpen, Handshake, bare};
 use crate::translator::admit::checksum_holds;
@@ -19,6 +20,9 @@ use crate::{FlowState, Role, SeqNumber, Side, Unknown};
 /// The segment size in a SYN that is made up (RFC 8200 §5: what every path of IPv6 carries, less its headers).
 /// The client's own is in the SYN that was lost.
 const SEGMENT_SIZE_MADE_UP: u16 = 1_220;
+/// How often a promise is looked for that no clock echoes. Each takes some tens of microseconds, so all of them
+/// take a hundredth of the time.
+const SEARCHES_PER_SECOND: u32 = 200;
 
 impl<S: Slots> Translator<S> {
     pub(crate) fn on_unknown(&mut self, now: Instant, arrival: &mut Arrival<'_>, seen: &Seen) -> Fate {
@@ -45,32 +49,64 @@ impl<S: Slots> Translator<S> {
 
     /// The handshake whose SYN was lost on its way here, if this is the first segment of a client that Near
     /// answered. Everything about it is in the cookie: nobody makes one up.
-    fn make_up(&self, now: Instant, arrival: &Arrival<'_>, seen: &Seen) -> Option<Handshake> {
+    fn make_up(&mut self, now: Instant, arrival: &Arrival<'_>, seen: &Seen) -> Option<Handshake> {
         let usual = seen.has(TcpFlags::ACK) && !seen.flags.intersects(TcpFlags::SYN | TcpFlags::RST);
-        let (value, echo) = seen.timestamps?;
         let whole = arrival.layout.fragment == Fragment::Whole;
         if !usual || !whole || self.moments.draining || self.is_full() {
             return None;
         }
-        let (isn, claimed, offer) = (seen.seq - 1, seen.ack - 1, offer_of(echo));
-        let (client, server) = (arrival.key.client(), arrival.key.server());
-        let (cookie, _) = self.cookies.check(client, server, isn, offer, claimed)?;
-        // The echo is T', to the bit: nobody else has said anything to this client.
-        if cookie.timestamp != echo || !checksum_holds(arrival) {
+        let isn = seen.seq - 1;
+        let (cookie, offer) = match seen.timestamps {
+            // The echo is T', to the bit: nobody else has said anything to this client.
+            Some((_, echo)) => {
+                let offer = offer_of(echo);
+                let cookie = self.check(arrival, seen, offer).filter(|cookie| cookie.timestamp == echo)?;
+                (cookie, offer)
+            }
+            None => self.search(now, arrival, seen)?,
+        };
+        if !checksum_holds(arrival) {
             return None;
         }
+        let clock = seen.timestamps.map(|(value, _)| value);
         Some(Handshake {
             key: arrival.key,
             state: FlowState::HalfOpen,
-            syn: made_up_syn(arrival, isn, offer, value),
+            syn: made_up_syn(arrival, isn, offer, clock),
             tag: arrival.leg.tag,
-            client: Client { isn, window: seen.window, timestamps: seen.timestamps },
-            spoof: Some(promised(cookie, offer, true)),
+            client: Client { isn, window: seen.window, clock, timestamps: seen.timestamps },
+            spoof: Some(promised(cookie, offer, clock.is_some())),
             real: None,
             hold: None,
             clock: Clock { born: now, syn_at: now, syns: 1, syn_acks: 0, due: None },
             fast_open: FastOpen::Off,
             doubtful: false,
+        })
+    }
+
+    fn check(&self, arrival: &Arrival<'_>, seen: &Seen, offer: Offer) -> Option<Cookie> {
+        let (client, server) = (arrival.key.client(), arrival.key.server());
+        self.cookies.check(client, server, seen.seq - 1, offer, seen.ack - 1).map(|(cookie, _)| cookie)
+    }
+
+    /// What Near promised to a client that has no clock to echo it, by trying everything that it may have been.
+    /// That takes a while, so it is done a few times a second at most.
+    fn search(&mut self, now: Instant, arrival: &Arrival<'_>, seen: &Seen) -> Option<(Cookie, Offer)> {
+        let (since, searches) = self.moments.searches;
+        let fresh = now.since(since) >= Duration::from_secs(1);
+        if !fresh && searches >= SEARCHES_PER_SECOND {
+            return None;
+        }
+        self.moments.searches = if fresh { (now, 1) } else { (since, searches + 1) };
+        let scales = 0..=gimlet_wire::WINDOW_SHIFT_MAX;
+        let pairs = scales.clone().flat_map(|ours| scales.clone().map(move |theirs| (Some(ours), theirs)));
+        pairs.chain([(None, 0)]).find_map(|(client_scale, server_scale)| {
+            [(false, false), (true, false), (false, true), (true, true)].into_iter().find_map(
+                |(sack, ecn)| {
+                    let offer = Offer { client_scale, server_scale, sack, ecn };
+                    self.check(arrival, seen, offer).map(|cookie| (cookie, offer))
+                },
+            )
         })
     }
 
@@ -87,11 +123,12 @@ impl<S: Slots> Translator<S> {
     }
 
     /// Far: this flow was asked about, and is not Near's. So it need not be asked about again, and a cookie does
-    /// not fit by accident in the end.
+    /// not fit by accident in the end. A SYN makes an end of that.
     fn remember_unknown(&mut self, now: Instant, arrival: &Arrival<'_>, seen: &Seen) {
         let room = self.bypassed < self.config.limits.flows.min(self.flows.limit()) / 4;
-        if room && !seen.flags.intersects(TcpFlags::RST | TcpFlags::SYN) {
-            self.keep_bare(now, arrival.key, FlowState::Bypass, (seen.seq.0 - u32::from(seen.seq.0 > 0), 0));
+        let usual = !seen.flags.intersects(TcpFlags::RST | TcpFlags::SYN);
+        if room && usual && arrival.layout.fragment == Fragment::Whole && checksum_holds(arrival) {
+            self.keep_bare(now, arrival.key, FlowState::Bypass, (seen.seq.0, 0));
         }
     }
 
@@ -132,7 +169,7 @@ impl<S: Slots> Translator<S> {
 }
 
 /// The SYN that was lost, as far as it can be known.
-fn made_up_syn(arrival: &Arrival<'_>, isn: SeqNumber, offer: Offer, clock: u32) -> Box<[u8]> {
+fn made_up_syn(arrival: &Arrival<'_>, isn: SeqNumber, offer: Offer, clock: Option<u32>) -> Box<[u8]> {
     let headers = match arrival.key.client().ip() {
         IpAddr::V4(_) => 20,
         IpAddr::V6(_) => 0,
@@ -141,7 +178,9 @@ fn made_up_syn(arrival: &Arrival<'_>, isn: SeqNumber, offer: Offer, clock: u32) 
     if offer.sack {
         options = options.sack_permitted();
     }
-    options = options.timestamps(clock, 0);
+    if let Some(clock) = clock {
+        options = options.timestamps(clock, 0);
+    }
     if let Some(scale) = offer.client_scale {
         options = options.no_operation().window_scale(scale);
     }

@@ -178,8 +178,11 @@ impl Lab {
     }
 
     pub(crate) fn with(config: Config) -> Self {
-        let machine = Translator::new(Instant::ZERO, Rng::from_u64(1), config).expect("a good configuration");
-        let machine = Checked::new(machine);
+        Self::around(Translator::new(Instant::ZERO, Rng::from_u64(1), config).expect("a good configuration"))
+    }
+
+    pub(crate) fn around(translator: Translator) -> Self {
+        let machine = Checked::new(translator);
         Self { machine, now: Instant::ZERO, said: VecDeque::new(), told: Vec::new() }
     }
 
@@ -234,7 +237,7 @@ impl Lab {
         self
     }
 
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         let mut out = Vec::new();
         while let Some(transmit) = self.machine.poll_transmit(self.now, &mut Buf::new(&mut out)) {
             self.said.push_back((transmit.path.side, out.clone()));
