@@ -25,11 +25,10 @@ mod net;
 mod netns;
 mod process;
 
-use std::fmt;
 use std::net::IpAddr;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use gimlet_lab::Missing;
 pub use host::Host;
 pub use nat::{BLOCK, CARRIER_PORTS, Nat};
 pub use net::Family;
@@ -37,34 +36,6 @@ pub use netns::Namespace;
 pub use process::Process;
 
 use host::Builder;
-
-/// Why there can be no lab here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Missing {
-    /// Namespaces belong to root.
-    Root,
-    /// A program is not installed.
-    Tool {
-        /// The program.
-        name: &'static str,
-        /// The Debian package that has it.
-        package: &'static str,
-    },
-    /// Everything is there, but the kernel or a container refuses.
-    Refused(String),
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Missing::Root => f.write_str("network namespaces need root"),
-            Missing::Tool { name, package } => write!(f, "`{name}` is missing: apt-get install {package}"),
-            Missing::Refused(answer) => write!(f, "no network namespaces here: {answer}"),
-        }
-    }
-}
-
-impl std::error::Error for Missing {}
 
 /// Two hosts, each behind a NAT of its own, and a public host.
 #[derive(Debug)]
@@ -85,8 +56,7 @@ impl Lab {
     /// Whether a lab can be made here. Asked once; the first call also removes what a killed process
     /// left behind.
     pub fn available() -> Result<(), Missing> {
-        static ANSWER: OnceLock<Result<(), Missing>> = OnceLock::new();
-        ANSWER.get_or_init(netns::available).clone()
+        gimlet_lab::available()
     }
 
     /// Builds the hosts, NATs and links of an IPv4 lab. Call [`Lab::available`] first.
@@ -105,7 +75,7 @@ impl Lab {
     /// As [`Lab::new`].
     pub fn over(family: Family, nat_a: Nat, nat_b: Nat) -> Self {
         static LABS: AtomicU32 = AtomicU32::new(0);
-        let prefix = format!("{}-{}", netns::prefix(), LABS.fetch_add(1, Ordering::Relaxed));
+        let prefix = gimlet_lab::name_of(&LABS.fetch_add(1, Ordering::Relaxed).to_string());
         let internet = Namespace::new(&format!("{prefix}-internet"));
         internet.forward();
         let builder = Builder::new(prefix, family, &internet);

@@ -1,31 +1,14 @@
-//! A program that runs in the lab and is read line by line, never waited for without a limit.
+//! A program of a test: what it does not do in time fails the test.
 
-use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
+use gimlet_lab::ProcessError;
 use serde_json::Value;
 
-/// How often a wait looks whether the program has ended.
-const LOOK: Duration = Duration::from_millis(10);
-
-/// A running program. Dropping it ends it.
+/// A running program that is read line by line, never waited for without a limit. Dropping it ends it.
 #[derive(Debug)]
-pub struct Process {
-    name: String,
-    child: Child,
-    lines: Receiver<Line>,
-    said: Vec<String>,
-}
-
-/// A line of standard output, or of standard error.
-#[derive(Debug)]
-enum Line {
-    Out(String),
-    Err(String),
-}
+pub struct Process(gimlet_lab::Process);
 
 impl Process {
     /// Starts `command` with nothing to read and its output caught.
@@ -33,13 +16,8 @@ impl Process {
     /// # Panics
     ///
     /// If it cannot be started.
-    pub fn start(name: &str, mut command: Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {command:?}: {error}"));
-        let (sender, lines) = channel();
-        read_lines(child.stdout.take().expect("a pipe"), sender.clone(), Line::Out);
-        read_lines(child.stderr.take().expect("a pipe"), sender, Line::Err);
-        Self { name: name.to_owned(), child, lines, said: Vec::new() }
+    pub fn start(name: &str, command: Command) -> Self {
+        Self(must(gimlet_lab::Process::start(name, command)))
     }
 
     /// The next line of standard output for which `wanted` gives something. Everything before it is
@@ -49,23 +27,7 @@ impl Process {
     ///
     /// If it does not come within `limit`, or the program ends before; with everything it has said.
     pub fn find<T>(&mut self, limit: Duration, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
-        let deadline = Instant::now() + limit;
-        loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Line::Out(line)) => {
-                    let found = wanted(&line);
-                    self.said.push(line);
-                    if let Some(found) = found {
-                        return found;
-                    }
-                }
-                Ok(Line::Err(line)) => self.said.push(format!("! {line}")),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.give_up(&format!("did not say {what} within {limit:?}"))
-                }
-                Err(RecvTimeoutError::Disconnected) => self.give_up(&format!("ended without saying {what}")),
-            }
-        }
+        must(self.0.find(limit, what, wanted))
     }
 
     /// The next line of standard output that is a JSON object whose `event` is `event`.
@@ -86,47 +48,15 @@ impl Process {
     ///
     /// If it does not come within `limit`; with everything the program has said.
     pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
-                return status;
-            }
-            if Instant::now() >= deadline {
-                self.give_up(&format!("still runs after {limit:?}"));
-            }
-            thread::sleep(LOOK);
-        }
+        must(self.0.wait(limit))
     }
 
     /// Everything the program has said so far, for people; standard error is marked with `!`.
     pub fn said(&mut self) -> String {
-        self.said.extend(self.lines.try_iter().map(|line| match line {
-            Line::Out(line) => line,
-            Line::Err(line) => format!("! {line}"),
-        }));
-        self.said.join("\n")
-    }
-
-    fn give_up(&mut self, why: &str) -> ! {
-        let said = self.said();
-        panic!("{} {why}; it said:\n{said}", self.name)
+        self.0.said()
     }
 }
 
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn read_lines(from: impl Read + Send + 'static, to: Sender<Line>, kind: fn(String) -> Line) {
-    thread::spawn(move || {
-        let lines = BufReader::new(from).lines().map_while(Result::ok);
-        for line in lines {
-            if to.send(kind(line)).is_err() {
-                return;
-            }
-        }
-    });
+fn must<T>(done: Result<T, ProcessError>) -> T {
+    done.unwrap_or_else(|error| panic!("{error}"))
 }

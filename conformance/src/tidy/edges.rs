@@ -35,6 +35,8 @@ pub const TABLE: &[Row] = &[
     ("drivers/tokio", &["core/machine", "drivers/udp"]),
     ("drivers/raw", &["core/machine", "core/wire", "core/tcp"]),
     ("drivers/sim", &["core/machine"]),
+    // Namespaces and long cables, for the command and for the tests, neither of which may use the other.
+    ("drivers/lab", &["core/machine", "drivers/raw", "drivers/sim"]),
     ("drivers/capi", &["core/machine", "core/node"]),
     ("drivers/stoffelnet", &["core/machine", "core/handshake", "core/node", "drivers/udp", "drivers/tokio"]),
     (
@@ -50,6 +52,10 @@ pub const TABLE: &[Row] = &[
             "drivers/mio",
             "drivers/tokio",
             "drivers/sim",
+            "drivers/raw",
+            "drivers/lab",
+            // The configuration of the translator, for `splice`.
+            "core/tcp",
         ],
     ),
     // For the provider that makes TLS repeat itself: an input that finds a bug must find it again.
