@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::command::{demo, ice_peer, ice_step, init, join, network, peers, pipe, send, serve, sim};
+#[cfg(target_os = "linux")]
+use crate::command::{lab, splice};
 use crate::failure::{EXIT_CODES, Exit, Failure};
 use crate::report::{Detail, Report, Style};
 
@@ -51,6 +53,10 @@ enum Command {
     Peers(peers::Args),
     Network(network::Args),
     Sim(sim::Args),
+    #[cfg(target_os = "linux")]
+    Splice(splice::Args),
+    #[cfg(target_os = "linux")]
+    Lab(lab::Args),
     IcePeer(ice_peer::Args),
     IceStep(ice_step::Args),
 }
@@ -83,6 +89,8 @@ impl Command {
             | Command::Network(_)
             | Command::IcePeer(_)
             | Command::IceStep(_) => (Detail::Results, Detail::Steps),
+            #[cfg(target_os = "linux")]
+            Command::Splice(_) | Command::Lab(_) => (Detail::Results, Detail::Steps),
         };
         let style = Style { json, detail: if verbose { more } else { usual } };
         if matches!(self, Command::Pipe(_) | Command::IcePeer(_) | Command::IceStep(_)) {
@@ -98,6 +106,10 @@ fn run(command: Command, report: &Report) -> Result<(), Failure> {
         Command::Init(args) => init::run(&args, report),
         Command::Sim(args) => sim::run(&args, report),
         Command::IceStep(args) => ice_step::run(&args, report),
+        #[cfg(target_os = "linux")]
+        Command::Splice(args) => splice::run(&args, report),
+        #[cfg(target_os = "linux")]
+        Command::Lab(args) => lab::run(&args, report),
         Command::Demo(args) => on_runtime(demo::run(args, report)),
         Command::Serve(args) => on_runtime(serve::run(args, report)),
         Command::Join(args) => on_runtime(join::run(args, report)),

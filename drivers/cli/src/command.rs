@@ -5,12 +5,16 @@ pub(crate) mod ice_peer;
 pub(crate) mod ice_step;
 pub(crate) mod init;
 pub(crate) mod join;
+#[cfg(target_os = "linux")]
+pub(crate) mod lab;
 pub(crate) mod network;
 pub(crate) mod peers;
 pub(crate) mod pipe;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod sim;
+#[cfg(target_os = "linux")]
+pub(crate) mod splice;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

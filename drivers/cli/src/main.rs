@@ -21,6 +21,8 @@ mod relay_uri;
 mod report;
 mod simulate;
 mod sockets;
+#[cfg(target_os = "linux")]
+mod splice;
 mod transfer;
 mod trust;
 mod watch;

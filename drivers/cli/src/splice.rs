@@ -1,0 +1,3 @@
+//! What `gimlet splice` and `gimlet lab line` share: a machine between two interfaces until somebody asks it to stop.
+
+pub(crate) mod carry;
