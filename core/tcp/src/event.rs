@@ -72,6 +72,8 @@ pub enum Cause {
     Replaced,
     /// The server takes no timestamps although it did before, and the client uses them already.
     NoTimestamps,
+    /// The server's windows became too small to be said in the units that were promised.
+    CoarseWindows,
     /// There was no room for the flow.
     TableFull,
 }

@@ -140,6 +140,11 @@ impl Handshake {
         self.hold.as_ref().map_or(0, |hold| hold.len())
     }
 
+    /// Bytes that are held and were not sent on.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.hold.as_ref().map_or(0, |hold| hold.waiting())
+    }
+
     /// Bytes of memory for early data.
     pub(crate) fn pooled(&self) -> usize {
         self.hold.as_ref().map_or(0, |hold| hold.memory())

@@ -132,6 +132,11 @@ impl Hold {
         self.pieces.iter().map(|(from, to)| to - from).sum()
     }
 
+    /// Bytes that are held and were not sent on.
+    pub(crate) fn waiting(&self) -> u32 {
+        self.pieces.iter().map(|(from, to)| to.saturating_sub(self.sent.max(*from))).sum()
+    }
+
     /// Whether the client's FIN follows `seq`.
     pub(crate) fn ends_at(&self, seq: SeqNumber) -> bool {
         self.fin.is_some_and(|fin| self.start + fin == seq)

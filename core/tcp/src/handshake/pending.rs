@@ -11,6 +11,9 @@ use crate::{FlowKey, Role};
 /// The least time between two rings of one alarm.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// How many handshakes are looked at to find one that may go.
+const EVICTION_LOOKS: usize = 16;
+
 /// Handshakes by flow. One is taken out to be worked on and put back unless it is over, so alarms and the
 /// account of early data cannot be forgotten.
 #[derive(Debug)]
@@ -62,6 +65,15 @@ impl Handshakes {
         taken.clock.due = None;
         self.pooled -= taken.pooled();
         Some(taken)
+    }
+
+    /// Far: forgets one whose client has not shown that Near answered it, among those that end soon. Its SYN
+    /// has passed, and its client can still show it. Whether there was one.
+    pub(crate) fn evict_unproven(&mut self) -> bool {
+        let soon = self.alarms.keys().take(EVICTION_LOOKS);
+        let found =
+            soon.into_iter().find(|flow| self.by_flow.get(flow).is_some_and(|one| one.spoof.is_none()));
+        found.is_some_and(|flow| self.take(&flow).is_some())
     }
 
     pub(crate) fn deadline(&self) -> Option<Deadline> {

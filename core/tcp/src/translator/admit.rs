@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::net::SocketAddr;
 
 use gimlet_machine::Instant;
-use gimlet_wire::{Fragment, Sum, TcpFlags, TcpOption};
+use gimlet_wire::{Fragment, Network, Sum, TcpFlags, TcpOption};
 
 use crate::config::{EARLY_DATA_MAX, EARLY_DATA_UNDER_PRESSURE};
 use crate::cookie::Offer;
@@ -64,7 +64,8 @@ impl<S: Slots> Translator<S> {
             self.counters.not_allowed += 1;
             return Admission::Ignore;
         }
-        if self.moments.draining {
+        // Near is the one who drains: what it has answered, Far follows.
+        if self.moments.draining && self.config.role.spoofs() {
             self.counters.draining += 1;
             return Admission::Watch(Bypass::Draining);
         }
@@ -83,7 +84,7 @@ impl<S: Slots> Translator<S> {
             self.counters.bad_checksum += 1;
             return Admission::Ignore;
         }
-        if now < self.moments.quiet_until {
+        if now < self.moments.quiet_until && self.config.role.spoofs() {
             self.counters.quiet += 1;
             return Admission::Watch(Bypass::Overload);
         }
@@ -97,12 +98,14 @@ impl<S: Slots> Translator<S> {
         server: SocketAddr,
         options: &SynOptions,
     ) -> Admission {
-        if self.is_full() {
-            self.counters.overload += 1;
-            return Admission::Watch(Bypass::Overload);
-        }
-        if !self.config.role.spoofs() {
-            return Admission::Follow;
+        let full = self.is_full();
+        self.counters.overload += u64::from(full);
+        match (self.config.role.spoofs(), full) {
+            (false, false) => return Admission::Follow,
+            // If Near answered, the client's first segment tells.
+            (false, true) => return Admission::Ignore,
+            (true, true) => return Admission::Watch(Bypass::Overload),
+            (true, false) => {}
         }
         let profile = match self.destinations.warmth(now, server) {
             Warmth::Warm(profile) if knows(&profile, options) => profile,
@@ -313,9 +316,17 @@ fn complete(arrival: &Arrival<'_>) -> Box<[u8]> {
     frame.into_boxed_slice()
 }
 
-/// Whether a segment says what its sender wrote. A partial checksum says nothing, but it never left the host.
+/// Whether a segment says what its sender wrote: the sum over the IPv4 header is right, and the segment's own. A
+/// partial one says nothing, but such a frame never left its host.
 pub(crate) fn checksum_holds(arrival: &Arrival<'_>) -> bool {
-    arrival.leg.checksum == Checksum::Partial || arrival.layout.transport_checksum_holds(arrival.frame)
+    let layout = &arrival.layout;
+    let header = usize::from(layout.network_at)..usize::from(layout.transport_at);
+    let is_addressed = match layout.network {
+        Network::V4 => gimlet_wire::checksum(&arrival.frame[header]) == 0,
+        Network::V6 => true,
+    };
+    let is_partial = arrival.leg.checksum == Checksum::Partial;
+    is_addressed && (is_partial || layout.transport_checksum_holds(arrival.frame))
 }
 
 /// Makes no-operations of the options of a SYN for which `keep` does not hold.

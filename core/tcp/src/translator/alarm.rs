@@ -25,7 +25,7 @@ impl<S: Slots> Translator<S> {
             FlowState::HalfOpen | FlowState::AwaitClient => self.on_client_silent(now, handshake),
             FlowState::AwaitServer => self.on_server_silent(now, handshake),
             FlowState::Established => {
-                self.counters.let_go += u64::from(handshake.held());
+                self.counters.let_go += u64::from(handshake.waiting());
                 if let Some(place) = self.flows.find(&handshake.key) {
                     self.remark(place, 0, FLUSHING);
                 }

@@ -56,6 +56,11 @@ impl<S: Slots> Translator<S> {
         seen: &Seen,
         handshake: Handshake,
     ) -> Fate {
+        if handshake.state == FlowState::Established {
+            // What was left of early data, of a flow that the table has lost.
+            self.counters.let_go += u64::from(handshake.waiting());
+            return self.on_stranger(now, arrival);
+        }
         // What is held is sent on with a new checksum: nothing wrong may get one.
         if arrival.layout.fragment == Fragment::Whole && !checksum_holds(arrival) {
             self.counters.bad_checksum += 1;
@@ -185,7 +190,8 @@ impl<S: Slots> Translator<S> {
         if !seen.seq.within(first, u32::from(window) + 1) {
             self.counters.out_of_window += 1;
             self.handshakes.put(handshake);
-            return Fate::Consumed;
+            // What Near does not need is Far's.
+            return if self.config.role == Role::Near { Fate::Pass } else { Fate::Consumed };
         }
         handshake.client.window = seen.window;
         if seen.timestamps.is_some() {

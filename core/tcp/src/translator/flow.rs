@@ -123,6 +123,9 @@ impl<S: Slots> Translator<S> {
             Side::Client | Side::Server => {}
         }
         let next = next_state(state, arrival.leg.side, seen.flags);
+        if seen.has(TcpFlags::RST) {
+            self.let_go(place);
+        }
         let ends_linger = state == FlowState::Lingering && next == state;
         if ends_linger {
             // Another RST does not prolong anything.
@@ -152,7 +155,22 @@ impl<S: Slots> Translator<S> {
             return Fate::Pass;
         }
         self.counters.repeated_syn_acks += 1;
-        if state_of(&slot) != FlowState::Established {
+        let waits = match state_of(&slot) {
+            FlowState::Established | FlowState::ClientClosed => true,
+            // Whoever sends a SYN-ACK has not received the RST, or did not believe it.
+            FlowState::Lingering => {
+                self.step_flow(place, FlowStep::GoOn, now);
+                true
+            }
+            FlowState::HalfOpen
+            | FlowState::AwaitServer
+            | FlowState::AwaitClient
+            | FlowState::ServerClosed
+            | FlowState::TimeWait
+            | FlowState::Aborted
+            | FlowState::Bypass => false,
+        };
+        if !is_ours || !waits {
             return Fate::Consumed;
         }
         // The client's own acknowledgement of this number has the number that the SYN-ACK acknowledges, and its
@@ -258,8 +276,11 @@ impl<S: Slots> Translator<S> {
         self.tell(Event::Bypassed { flow, why: crate::Bypass::Agreed });
     }
 
-    /// Keeps a flow in the table.
+    /// Keeps a flow in the table, in the place of what was there under its name.
     pub(crate) fn keep(&mut self, now: Instant, flow: &Flow) -> Option<usize> {
+        if let Some(place) = self.flows.find(&flow.key) {
+            self.let_go(place);
+        }
         let place = self.flows.insert(flow).ok()?;
         self.bypassed += usize::from(flow.state == FlowState::Bypass as u8);
         if self.moments.sweep.is_none() {
@@ -286,23 +307,37 @@ impl<S: Slots> Translator<S> {
     /// Forgets the flow at `place`.
     pub(crate) fn close(&mut self, place: usize) {
         let slot = *self.flows.slot(place);
-        let state = state_of(&slot);
+        self.let_go(place);
         self.flows.remove(place);
-        self.bypassed -= usize::from(state == FlowState::Bypass);
-        if state.is_translated() {
+        if state_of(&slot).is_translated() {
             self.tell(Event::Closed { flow: slot.key() });
+        }
+    }
+
+    /// The flow at `place` is over: so is what was held for it, and its part of what is not touched.
+    fn let_go(&mut self, place: usize) {
+        let slot = *self.flows.slot(place);
+        self.bypassed -= usize::from(state_of(&slot) == FlowState::Bypass).min(self.bypassed);
+        if slot.mark() & FLUSHING != 0
+            && let Some(handshake) = self.handshakes.take(&slot.key())
+        {
+            self.counters.let_go += u64::from(handshake.waiting());
+            self.remark(place, 0, FLUSHING);
         }
     }
 
     /// Looks at a part of the table and forgets what is over.
     pub(crate) fn sweep(&mut self, now: Instant) {
         let count = self.flows.slots().div_ceil(SWEEPS_PER_ROUND);
-        let Self { flows, events, bypassed, counters, .. } = self;
+        let Self { flows, events, bypassed, counters, handshakes, .. } = self;
         let cursor = flows.sweep(self.moments.cursor, count, |slot| {
             let keep = !is_expired(slot, now);
             let state = state_of(slot);
             if !keep && state == FlowState::Bypass {
-                *bypassed -= 1;
+                *bypassed = bypassed.saturating_sub(1);
+            }
+            if !keep && slot.mark() & FLUSHING != 0 {
+                counters.let_go += handshakes.take(&slot.key()).map_or(0, |left| u64::from(left.waiting()));
             }
             if !keep && state.is_translated() {
                 counters.events_lost += u64::from(events.push(Event::Closed { flow: slot.key() }).is_err());

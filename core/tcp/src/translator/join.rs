@@ -7,13 +7,15 @@ use gimlet_wire::TcpFlags;
 
 use crate::destination::{REFUSED_FOR, Unfit};
 use crate::flow::slot::{Flow, Slot, Slots, Tick};
-use crate::handshake::{FastOpen, Handshake, Real, Spoof, bare};
+use crate::handshake::{FastOpen, Handshake, Real, SEGMENT_SIZE_DEFAULT, Spoof, bare};
 use crate::state::FlowStep;
 use crate::translator::flow::{FLUSHING, mark};
 use crate::translator::seen::{Arrival, Seen};
 use crate::translator::{Fate, OUTBOX_MAX, Translator};
 use crate::{Cause, Event, FlowState, SeqNumber, Side, Strip, Translation, Windows};
 
+/// The largest window scale whose units no window of use is less than.
+const FINE_SCALE: u8 = 7;
 /// Segments that come this close together are one burst.
 const BURST: Duration = Duration::from_millis(100);
 
@@ -130,6 +132,10 @@ impl<S: Slots> Translator<S> {
             self.abort_both(now, handshake, Cause::NoTimestamps);
             return None;
         }
+        if is_coarse(&spoof, &real) {
+            self.abort_both(now, handshake, Cause::CoarseWindows);
+            return None;
+        }
         let flow = Flow {
             key: handshake.key,
             translation: translation(&spoof, &real),
@@ -149,6 +155,11 @@ impl<S: Slots> Translator<S> {
             waited: now.since(handshake.clock.born),
         });
         handshake.step(step);
+        if spoof.window < SEGMENT_SIZE_DEFAULT {
+            // The client was promised less than a segment: it waits to be told of more.
+            let update = handshake.acknowledge(handshake.first_byte());
+            self.send(Side::Client, handshake.tag, update);
+        }
         Some((place, handshake))
     }
 
@@ -207,7 +218,7 @@ impl<S: Slots> Translator<S> {
             return;
         }
         self.counters.fast_opened += 1;
-        let ack = handshake.acknowledge_early(seen.ack);
+        let ack = handshake.acknowledge(seen.ack);
         self.send(Side::Client, handshake.tag, ack);
     }
 }
@@ -230,6 +241,12 @@ fn translation(spoof: &Spoof, real: &Real) -> Translation {
     }
 }
 
+/// Whether windows of the server could vanish when they are said in the units that the client was promised. Units
+/// of 128 bytes are less than any segment.
+fn is_coarse(spoof: &Spoof, real: &Real) -> bool {
+    spoof.offer.client_scale.is_some() && spoof.offer.server_scale > real.scale.unwrap_or(0).max(FINE_SCALE)
+}
+
 /// The server's segment size, if the client may send larger ones.
 fn narrow(spoof: &Spoof, real: &Real) -> u16 {
     match spoof.segment_size {
@@ -240,9 +257,8 @@ fn narrow(spoof: &Spoof, real: &Real) -> u16 {
 }
 
 impl Handshake {
-    /// What the server acknowledged of the data that went along with the SYN, as the client is to hear it: the
-    /// SYN-ACK's acknowledgement without the SYN.
-    fn acknowledge_early(&self, ack: SeqNumber) -> Option<alloc::vec::Vec<u8>> {
+    /// What the server's SYN-ACK says to a client that has had one: acknowledgement and window without the SYN.
+    fn acknowledge(&self, ack: SeqNumber) -> Option<alloc::vec::Vec<u8>> {
         let (spoof, real) = (self.spoof?, self.real?);
         let windows = translation(&spoof, &real).windows;
         // The window of a SYN-ACK is not scaled, and those that follow are.

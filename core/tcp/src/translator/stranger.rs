@@ -52,7 +52,7 @@ impl<S: Slots> Translator<S> {
     fn make_up(&mut self, now: Instant, arrival: &Arrival<'_>, seen: &Seen) -> Option<Handshake> {
         let usual = seen.has(TcpFlags::ACK) && !seen.flags.intersects(TcpFlags::SYN | TcpFlags::RST);
         let whole = arrival.layout.fragment == Fragment::Whole;
-        if !usual || !whole || self.moments.draining || self.is_full() {
+        if !usual || !whole {
             return None;
         }
         let isn = seen.seq - 1;
@@ -65,7 +65,10 @@ impl<S: Slots> Translator<S> {
             }
             None => self.search(now, arrival, seen)?,
         };
-        if !checksum_holds(arrival) {
+        // Whoever has proof goes before those that have none.
+        let room = !self.is_full() || self.handshakes.evict_unproven() && !self.is_full();
+        if !room || !checksum_holds(arrival) {
+            self.counters.overload += u64::from(!room);
             return None;
         }
         let clock = seen.timestamps.map(|(value, _)| value);

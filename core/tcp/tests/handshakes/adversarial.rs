@@ -108,6 +108,16 @@ fn case_57_a_syn_with_a_wrong_checksum_is_not_answered_and_a_wrong_checksum_stay
 }
 
 #[test]
+fn a_syn_with_a_wrong_sum_over_its_ip_header_is_no_pattern_for_others() {
+    let mut lab = Lab::warm(Role::Single);
+    let mut frame = syn().frame();
+    frame[14 + 8] ^= 1;
+    lab.hear_frame(Leg { checksum: Checksum::Partial, ..Leg::new(C) }, &frame);
+    assert_eq!((lab.frame_to(S), lab.counters().bad_checksum), (frame, 1));
+    lab.quiet();
+}
+
+#[test]
 fn early_data_with_a_wrong_checksum_is_not_sent_on_with_a_right_one() {
     let mut lab = Lab::warm(Role::Single);
     let ready = Ready::new(&lab.opened());

@@ -168,6 +168,7 @@ pub(crate) fn config(role: Role) -> Config {
     let servers = Block::new([10, 0, 0, 0].into(), 8).expect("a block");
     let mut config = Config::new(role);
     config.allowed = vec![Allow { servers, ports: 1..=65_535, idempotent: true }];
+    config.limits.flows = 1_024;
     config.secret = Some(Secret::new(*b"gimlet's  secret"));
     config
 }

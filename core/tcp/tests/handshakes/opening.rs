@@ -139,6 +139,22 @@ fn case_35_a_server_that_lost_the_acknowledgement_gets_it_again_to_the_bit() {
 }
 
 #[test]
+fn case_35_a_forged_rst_does_not_keep_the_acknowledgement_from_the_server() {
+    let mut lab = Lab::warm(Role::Single);
+    let ready = lab.ready();
+    lab.hear(&Seg::of(C, RST, 12_345, 0)).said_to(S);
+    assert_eq!(lab.state(), Some(FlowState::Lingering));
+    lab.hear(&syn_ack());
+    assert_eq!((lab.said_to(S).ack, lab.state()), (SR + 1, Some(FlowState::Established)));
+    // A SYN-ACK with another number is nobody's.
+    lab.hear(&Seg { seq: 0x9999, ..syn_ack() }).quiet();
+    lab.hear(&ready.client(ACK | FIN, 0)).said_to(S);
+    lab.hear(&syn_ack());
+    assert_eq!(lab.said_to(S).flags, ACK);
+    lab.quiet();
+}
+
+#[test]
 fn case_39_a_syn_ack_for_something_else_is_answered_with_a_rst_and_the_flow_stays() {
     let mut lab = Lab::warm(Role::Single);
     let ready = Ready::new(&lab.opened());
@@ -291,4 +307,44 @@ fn options_that_the_server_was_seen_to_refuse_are_neither_promised_nor_asked_for
     assert_eq!(forwarded.options.as_slice().len(), syn().options.as_slice().len());
     let spoof = lab.said_to(C);
     assert_eq!(spoof.options, only_size);
+}
+
+#[test]
+fn what_waits_for_a_window_is_let_go_with_its_flow() {
+    let waiting = || {
+        let mut lab = Lab::warm(Role::Single);
+        let ready = Ready::new(&lab.opened());
+        lab.hear(&ready.client(ACK, 0).data(&bytes(1_400))).hear(&syn_ack().window(500)).everything();
+        assert!(lab.translator().pooled() > 0);
+        (lab, ready)
+    };
+    // By a RST.
+    let (mut lab, ready) = waiting();
+    lab.hear(&ready.server(RST, 0, 0)).said_to(C);
+    assert_eq!((lab.translator().pooled(), lab.translator().half_open()), (0, 0));
+    let again = Seg { seq: 5, ..syn() };
+    lab.quiet().hear(&again).says(S, &again).said_to(C);
+    // By time.
+    let (mut lab, ready) = waiting();
+    lab.at(30_000).quiet();
+    assert_eq!((lab.translator().pooled(), lab.counters().let_go), (0, 900));
+    lab.hear(&ready.server(ACK, 0, 500)).says(C, &ready.shifted(ACK, 0, 500)).quiet();
+    lab.hear(&ready.client(ACK, 500).data(b"again")).says(S, &ready.translated(ACK, 500).data(b"again"));
+}
+
+#[test]
+fn a_client_that_was_promised_nothing_is_told_when_it_may_send() {
+    let mut config = crate::lab::config(Role::Single);
+    config.limits.early_data = 0;
+    let mut lab = Lab::with(config).warmed();
+    let spoof = lab.opened();
+    assert_eq!(spoof.window, 0);
+    let ready = Ready::new(&spoof);
+    // A probe while the server is silent.
+    lab.hear(&ready.client(ACK, 0)).hear(&Seg { seq: CI, ..ready.client(ACK, 0) }).quiet();
+    lab.hear(&syn_ack());
+    let update = lab.said_to(C);
+    assert_eq!((update.flags, update.seq, update.ack), (ACK, ready.isn.wrapping_add(1), CI.wrapping_add(1)));
+    assert_eq!((update.window, update.timestamps()), (65_160 >> 7, Some((ready.clock, CLOCK + 1))));
+    lab.says(S, &ready.translated(ACK, 0)).quiet();
 }

@@ -186,6 +186,24 @@ fn case_50_a_server_without_the_timestamps_that_were_promised_gets_no_byte() {
 }
 
 #[test]
+fn a_server_whose_windows_could_vanish_in_what_was_promised_gets_no_byte() {
+    let scaled = |scale| TcpOptionList::new().maximum_segment_size(1_460).window_scale(scale);
+    for (promised, real, joins) in
+        [(14, 7, false), (7, 0, true), (8, 0, false), (14, 14, true), (9, 10, true)]
+    {
+        let mut lab = Lab::new(Role::Single);
+        let plain = |segment: Seg, scale| segment.options(scaled(scale));
+        lab.hear(&plain(syn(), 10).port(39_999)).said_to(S);
+        lab.hear(&plain(syn_ack(), promised).port(39_999)).said_to(C);
+        lab.hear(&plain(syn(), 10)).said_to(S);
+        let ready = Ready::new(&lab.said_to(C));
+        lab.hear(&ready.client(ACK, 0).options(TcpOptionList::new())).hear(&plain(syn_ack(), real));
+        assert_eq!(lab.said_to(S).flags, if joins { ACK } else { RST }, "{promised} and {real}");
+        assert_eq!(lab.state() == Some(FlowState::Established), joins);
+    }
+}
+
+#[test]
 fn case_53_a_syn_that_we_cannot_answer_for_passes_and_so_does_all_of_its_flow() {
     let base = TcpOptionList::new().maximum_segment_size(1_460);
     let mut odd: Vec<Seg> = [
