@@ -86,7 +86,7 @@ counters! {
         simultaneous,
         /// Dropped: a repeated SYN-ACK, which the client must not see.
         repeated_syn_acks,
-        /// Dropped: a repeated SYN, which was answered already.
+        /// Repeated SYNs, of handshakes and of flows.
         repeated_syns,
         /// Dropped: a segment larger than what the server takes; the client was told the size.
         too_large,

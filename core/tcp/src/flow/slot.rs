@@ -14,7 +14,7 @@ use crate::rewrite::{Strip, Translation, Windows};
 ///   word 0,1  client address       2,3  server address
 ///   word 4    ports (32)           network: family and VLANs (32)
 ///   word 5    D (32)               O (32)
-///   word 6    last seen (32)       mark (16)  0 (8)  state (8)      <- changes while a flow lives, in one store
+///   word 6    last seen (32)       mark (28)  state (4)             <- changes while a flow lives, in one store
 ///   word 7    check (24)  segment size (16)  windows (8, 8)  strip (8)
 /// ```
 ///
@@ -76,7 +76,7 @@ pub(crate) struct Flow {
     /// The state's number.
     pub(crate) state: u8,
     /// Whatever the translator wants to remember.
-    pub(crate) mark: u16,
+    pub(crate) mark: u32,
     pub(crate) seen: Tick,
 }
 
@@ -92,7 +92,7 @@ impl Slot {
             key.server as u64,
             join(key.ports, key.network),
             join(t.delta, t.clock),
-            join(seen.0, (u32::from(*mark) << 16) | u32::from(*state)),
+            join(seen.0, (*mark << STATE_BITS) | u32::from(*state)),
             (u64::from(*segment_size) << 24) | (u64::from(windows) << 8) | u64::from(t.strip.bits()),
         ]);
         // Never 0: that is how an empty slot is known.
@@ -158,13 +158,13 @@ impl Slot {
     /// The state's number.
     #[inline]
     pub(crate) const fn state(&self) -> u8 {
-        self.0[6] as u8
+        self.0[6] as u8 & ((1 << STATE_BITS) - 1)
     }
 
     /// What the translator remembered.
     #[inline]
-    pub(crate) const fn mark(&self) -> u16 {
-        (self.0[6] >> 16) as u16
+    pub(crate) const fn mark(&self) -> u32 {
+        self.0[6] as u32 >> STATE_BITS
     }
 
     /// When it was last touched.
@@ -182,8 +182,8 @@ impl Slot {
     }
 
     /// Changes what may change, in one store.
-    pub(crate) fn update(&mut self, state: u8, mark: u16, seen: Tick) {
-        self.0[6] = join(seen.0, (u32::from(mark) << 16) | u32::from(state));
+    pub(crate) fn update(&mut self, state: u8, mark: u32, seen: Tick) {
+        self.0[6] = join(seen.0, (mark << STATE_BITS) | u32::from(state));
     }
 
     /// All of it.
@@ -199,6 +199,8 @@ impl Slot {
     }
 }
 
+/// Bits of a state's number.
+const STATE_BITS: u32 = 4;
 /// Where the check begins in the last word, and its bits.
 const CHECK_SHIFT: u32 = 40;
 const CHECK: u32 = 0x00ff_ffff;

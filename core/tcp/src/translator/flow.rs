@@ -14,16 +14,26 @@ use crate::translator::{Fate, Translator};
 use crate::{Event, FlowKey, FlowState, SeqNumber, Side, Translation};
 
 /// In a slot's mark: early data waits for the server's window.
-pub(crate) const FLUSHING: u16 = 1;
+pub(crate) const FLUSHING: u32 = 1;
 /// In a slot's mark: the client sent another SYN, so the server may begin anew.
-pub(crate) const REOPENED: u16 = 2;
-/// Where in a mark the client's window stands, in six bits, and the tag of Sr behind it, in eight.
+pub(crate) const REOPENED: u32 = 2;
+/// Where in a mark the client's window stands, in six bits.
 const WINDOW_SHIFT: u32 = 2;
-const TAG_SHIFT: u32 = 8;
+/// Where the tag of Sr stands, in eight bits.
+const SERVER_SHIFT: u32 = 8;
+/// Where the tag of Ci stands, in twelve bits.
+const CLIENT_SHIFT: u32 = 16;
 
-/// A mark for a flow whose client's last window was `window` and whose server's number is `isn`.
-pub(crate) fn mark(window: u16, isn: SeqNumber) -> u16 {
-    compress(window) << WINDOW_SHIFT | u16::from(tag(isn)) << TAG_SHIFT
+/// A mark for a flow whose client's last window was `window`, and with these initial numbers.
+pub(crate) fn mark(window: u16, client: SeqNumber, server: SeqNumber) -> u32 {
+    u32::from(compress(window)) << WINDOW_SHIFT
+        | (tag(server) & 0xff) << SERVER_SHIFT
+        | tag(client) << CLIENT_SHIFT
+}
+
+/// Whether a SYN with this number may be a copy of the one that began the flow of this mark.
+fn is_copy(mark: u32, client: SeqNumber) -> bool {
+    mark >> CLIENT_SHIFT == tag(client)
 }
 
 /// A window in six bits, rounded down: four for the place of the highest bit, two for those below.
@@ -37,9 +47,9 @@ fn expand(bits: u16) -> u16 {
     (4 | bits & 3) << (place - 2)
 }
 
-/// Eight bits of a number, which tell two of them apart well enough.
-fn tag(isn: SeqNumber) -> u8 {
-    isn.0.to_be_bytes().into_iter().fold(0x5a, |tag: u8, byte| tag.rotate_left(3) ^ byte)
+/// Twelve bits of a number, which tell two of them apart well enough. Any eight of them do, for a start.
+fn tag(isn: SeqNumber) -> u32 {
+    isn.0.wrapping_mul(0x9e37_79b1) >> 20
 }
 
 pub(crate) fn state_of(slot: &Slot) -> FlowState {
@@ -105,13 +115,17 @@ impl<S: Slots> Translator<S> {
     fn on_translated(&mut self, now: Instant, place: usize, arrival: &mut Arrival<'_>, seen: &Seen) -> Fate {
         let state = state_of(self.flows.slot(place));
         match arrival.leg.side {
+            Side::Client if seen.is_opening() && is_copy(self.flows.slot(place).mark(), seen.seq) => {
+                // A copy of the first SYN that took its time: the server knows it, too.
+                self.counters.repeated_syns += 1;
+                return Fate::Pass;
+            }
             Side::Client if seen.is_opening() && state.is_over() => {
                 self.close(place);
                 return self.on_stranger(now, arrival);
             }
             Side::Client if seen.is_opening() => {
-                // Either a copy of the first SYN that took its time, or a client that lost everything. The server
-                // knows: it acknowledges the first in passing and challenges the second (RFC 5961 §4).
+                // A client that lost everything. The server challenges it (RFC 5961 §4), or begins anew, too.
                 self.update(place, |_, mark| (state, mark | REOPENED), now);
                 self.counters.reopened += 1;
                 return Fate::Pass;
@@ -149,7 +163,7 @@ impl<S: Slots> Translator<S> {
     /// on its way, or one that begins a new connection.
     fn on_late_syn_ack(&mut self, now: Instant, place: usize, arrival: &Arrival<'_>, seen: &Seen) -> Fate {
         let slot = *self.flows.slot(place);
-        let is_ours = slot.mark() >> TAG_SHIFT == u16::from(tag(seen.seq));
+        let is_ours = slot.mark() >> SERVER_SHIFT & 0xff == tag(seen.seq) & 0xff;
         if slot.mark() & REOPENED != 0 && !is_ours {
             self.forsake(now, arrival.key, seen.ack - 1);
             return Fate::Pass;
@@ -183,7 +197,7 @@ impl<S: Slots> Translator<S> {
             });
         let segment = gimlet_wire::Segment {
             flags: TcpFlags::ACK,
-            window: slot.translation().windows.to_server(expand(slot.mark() >> WINDOW_SHIFT)),
+            window: slot.translation().windows.to_server(expand((slot.mark() >> WINDOW_SHIFT) as u16)),
             options,
             ..bare(seen.ack, seen.seq + 1)
         };
@@ -245,7 +259,7 @@ impl<S: Slots> Translator<S> {
     fn update(
         &mut self,
         place: usize,
-        change: impl FnOnce(FlowState, u16) -> (FlowState, u16),
+        change: impl FnOnce(FlowState, u32) -> (FlowState, u32),
         now: Instant,
     ) {
         let slot = self.flows.slot_mut(place);
@@ -259,7 +273,7 @@ impl<S: Slots> Translator<S> {
     }
 
     /// Sets or clears bits of a flow's mark.
-    pub(crate) fn remark(&mut self, place: usize, set: u16, clear: u16) {
+    pub(crate) fn remark(&mut self, place: usize, set: u32, clear: u32) {
         let slot = self.flows.slot_mut(place);
         slot.update(slot.state(), (slot.mark() | set) & !clear, slot.seen());
     }
@@ -386,6 +400,8 @@ mod tests {
             assert!(kept <= window && u32::from(window) * 3 <= u32::from(kept) * 4, "{window} became {kept}");
         }
         assert_eq!(expand(compress(0)), 4);
-        assert_eq!(mark(65_535, SeqNumber(0)) & (FLUSHING | REOPENED), 0);
+        assert_eq!(mark(65_535, SeqNumber(7), SeqNumber(9)) & (FLUSHING | REOPENED), 0);
+        assert!(is_copy(mark(65_535, SeqNumber(7), SeqNumber(9)), SeqNumber(7)));
+        assert!(!is_copy(mark(65_535, SeqNumber(7), SeqNumber(9)), SeqNumber(9)));
     }
 }

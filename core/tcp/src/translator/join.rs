@@ -141,7 +141,7 @@ impl<S: Slots> Translator<S> {
             translation: translation(&spoof, &real),
             segment_size: narrow(&spoof, &real),
             state: handshake.state.after(step).unwrap_or(FlowState::Established) as u8,
-            mark: mark(handshake.client.window, real.isn),
+            mark: mark(handshake.client.window, handshake.client.isn, real.isn),
             seen: Tick::of(now),
         };
         let Some(place) = self.keep(now, &flow) else {

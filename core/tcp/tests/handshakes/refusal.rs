@@ -144,6 +144,21 @@ fn case_47_a_client_that_lost_everything_is_sorted_out_by_the_server() {
 }
 
 #[test]
+fn case_47_a_late_copy_of_a_syn_ends_nothing_whatever_state_the_flow_is_in() {
+    for ending in [&[][..], &[RST], &[ACK | FIN], &[ACK | FIN, RST]] {
+        let mut lab = Lab::warm(Role::Single);
+        let ready = lab.ready();
+        for flags in ending {
+            lab.hear(&ready.client(*flags, 0)).said_to(S);
+        }
+        let state = lab.state();
+        lab.passes(&syn());
+        assert_eq!(lab.state(), state, "{ending:?}");
+        lab.hear(&ready.server(ACK, 0, 0)).says(C, &ready.shifted(ACK, 0, 0)).quiet();
+    }
+}
+
+#[test]
 fn case_49_a_wrong_acknowledgement_close_to_ours_is_answered_with_a_rst_and_nothing_is_held() {
     let mut lab = Lab::warm(Role::Single);
     let ready = Ready::new(&lab.opened());

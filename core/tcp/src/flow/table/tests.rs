@@ -19,7 +19,7 @@ fn key(n: u32) -> FlowKey {
 fn flow(n: u32) -> Flow {
     let windows = Windows { to_client: -3, to_server: 14 };
     let translation = Translation { delta: n, clock: !n, windows, strip: Strip::SACK };
-    Flow { key: key(n), translation, segment_size: 536, state: 4, mark: n as u16, seen: Tick(n) }
+    Flow { key: key(n), translation, segment_size: 536, state: 4, mark: n, seen: Tick(n) }
 }
 
 fn table(flows: usize, seed: u64) -> Owned {
@@ -207,7 +207,7 @@ proptest! {
         let keys: Vec<u32> = crowd(&table, 20).take(400).collect();
         for (nth, (n, what)) in steps.into_iter().enumerate() {
             let n = keys[n as usize];
-            let flow = Flow { mark: nth as u16, ..flow(n) };
+            let flow = Flow { mark: nth as u32, ..flow(n) };
             if what == 0 {
                 if let Some(place) = table.find(&key(n)) {
                     table.remove(place);
