@@ -28,6 +28,8 @@ struct Row {
     who: &'static str,
     /// Units of work that one call of `body` does.
     units: u64,
+    /// Whether instructions are counted.
+    counted: bool,
     body: Box<dyn FnMut(u64)>,
 }
 
@@ -49,6 +51,28 @@ impl Table {
         work: &'static str,
         who: &'static str,
         units: u64,
+        body: impl FnMut() -> T + 'static,
+    ) {
+        self.push(work, who, units, true, body);
+    }
+
+    /// The same, without a count of instructions: for work whose preparation takes long under valgrind.
+    pub fn timed_row<T>(
+        &mut self,
+        work: &'static str,
+        who: &'static str,
+        units: u64,
+        body: impl FnMut() -> T + 'static,
+    ) {
+        self.push(work, who, units, false, body);
+    }
+
+    fn push<T>(
+        &mut self,
+        work: &'static str,
+        who: &'static str,
+        units: u64,
+        counted: bool,
         mut body: impl FnMut() -> T + 'static,
     ) {
         let body = Box::new(move |times| {
@@ -56,7 +80,7 @@ impl Table {
                 black_box(body());
             }
         });
-        self.rows.push(Row { work, who, units, body });
+        self.rows.push(Row { work, who, units, counted, body });
     }
 
     /// Measures all rows and prints the table; or, as a child of itself under valgrind, runs one and says
@@ -100,7 +124,8 @@ impl Table {
             let before = allocations::calls();
             (row.body)(*times);
             let allocations = (allocations::calls() - before) as f64 / units;
-            let instructions = instructions(index, *times).map(|count| count / row.units as f64);
+            let instructions = row.counted.then(|| instructions(index, *times)).flatten();
+            let instructions = instructions.map(|count| count / row.units as f64);
             Figures { nanoseconds: batches[BATCHES / 2].as_nanos() as f64 / units, instructions, allocations }
         })
         .collect()
@@ -119,6 +144,8 @@ fn cpu_time() -> Duration {
 
 /// How many calls fill a batch.
 fn calibrate(row: &mut Row) -> u64 {
+    // Whatever is made when it is first asked for does not count.
+    (row.body)(1);
     let mut times = 1;
     loop {
         let start = cpu_time();
