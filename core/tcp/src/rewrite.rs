@@ -139,7 +139,9 @@ impl Translation {
 
     /// Rewrites a segment that comes from `side`, in place. A complete checksum is updated if something changed;
     /// a segment in which nothing changes keeps every bit.
-    #[inline]
+    // Inlined, what the caller knows of the translation is not asked for again.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
     pub fn apply(&self, side: Side, checksum: Checksum, tcp: &mut TcpView<&mut [u8]>) {
         let change = match side {
             Side::Client => self.toward_server(tcp),
@@ -151,7 +153,8 @@ impl Translation {
         }
     }
 
-    #[inline]
+    #[allow(clippy::inline_always)] // As `apply`.
+    #[inline(always)]
     fn toward_client(&self, tcp: &mut TcpView<&mut [u8]>) -> Sum {
         let mut change = Sum::new();
         if self.delta != 0 {
@@ -167,18 +170,20 @@ impl Translation {
         }
         if self.clock != 0 && tcp.header_len() > TCP_HEADER {
             let options = tcp.option_bytes_mut();
-            let aligned = aligned_timestamps(options);
-            if aligned > 0 {
-                change = change + shift(options, 4, self.clock);
-            }
-            if options.len() > aligned {
-                change = change + self.options_to_client(&mut options[aligned..]);
+            let aligned = aligned_timestamps(options).map(|stamps| {
+                change = change + shift(stamps, 4, self.clock);
+                stamps.len()
+            });
+            let rest = &mut options[aligned.unwrap_or(0)..];
+            if !rest.is_empty() {
+                change = change + self.options_to_client(rest);
             }
         }
         change
     }
 
-    #[inline]
+    #[allow(clippy::inline_always)] // As `apply`.
+    #[inline(always)]
     fn toward_server(&self, tcp: &mut TcpView<&mut [u8]>) -> Sum {
         let mut change = Sum::new();
         // Without the flag the field means nothing, and stays.
@@ -193,13 +198,16 @@ impl Translation {
         }
         if tcp.header_len() > TCP_HEADER {
             let options = tcp.option_bytes_mut();
-            let aligned =
-                if self.strip.contains(Strip::TIMESTAMPS) { 0 } else { aligned_timestamps(options) };
-            if aligned > 0 && has_ack && self.clock != 0 {
-                change = change + shift(options, 8, self.clock.wrapping_neg());
-            }
-            if options.len() > aligned {
-                change = change + self.options_to_server(&mut options[aligned..], has_ack);
+            let keeps = !self.strip.contains(Strip::TIMESTAMPS);
+            let aligned = aligned_timestamps(options).filter(|_| keeps).map(|stamps| {
+                if has_ack && self.clock != 0 {
+                    change = change + shift(stamps, 8, self.clock.wrapping_neg());
+                }
+                stamps.len()
+            });
+            let rest = &mut options[aligned.unwrap_or(0)..];
+            if !rest.is_empty() {
+                change = change + self.options_to_server(rest, has_ack);
             }
         }
         change
@@ -297,18 +305,23 @@ fn forget_echo(tcp: &mut TcpView<&mut [u8]>) -> Sum {
     Sum::new().replace(old.0, new.0)
 }
 
-/// How many bytes the aligned timestamps take with which nearly every segment begins its options: 12, or 0 if it
-/// does not.
-#[inline]
-fn aligned_timestamps(options: &[u8]) -> usize {
-    const LENGTH: usize = ALIGNED_TIMESTAMPS.len() + 8;
-    if options.starts_with(&ALIGNED_TIMESTAMPS) && options.len() >= LENGTH { LENGTH } else { 0 }
+/// The aligned timestamps with which nearly every segment begins its options.
+#[allow(clippy::inline_always)] // As `Translation::apply`.
+#[inline(always)]
+fn aligned_timestamps(options: &mut [u8]) -> Option<&mut [u8; ALIGNED_TIMESTAMPS.len() + 8]> {
+    options.first_chunk_mut().filter(|stamps| stamps.starts_with(&ALIGNED_TIMESTAMPS))
 }
 
 /// Adds `by` to the four bytes at `at`, an offset that is even in the packet if it is even here.
-#[inline]
+#[allow(clippy::inline_always)] // As `Translation::apply`.
+#[inline(always)]
 fn shift(bytes: &mut [u8], at: usize, by: u32) -> Sum {
-    shift_at(bytes, at, 0, by)
+    debug_assert!(at & 1 == 0, "halves of words");
+    let field: &mut [u8; 4] = bytes[at..].first_chunk_mut().expect("the caller looked at the length");
+    let old = u32::from_be_bytes(*field);
+    let new = old.wrapping_add(by);
+    *field = new.to_be_bytes();
+    Sum::new().replace_u32(old, new)
 }
 
 /// Adds `by` to the four bytes at `at`; `start` is where `bytes` begin in the packet.

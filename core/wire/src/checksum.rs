@@ -103,12 +103,10 @@ impl Sum {
     /// The checksum to store in the packet.
     #[inline]
     pub const fn finish(self) -> u16 {
-        // Each line leaves less above bit 16: at most 2^33, then 2^18, then 2^16 + 2, then nothing.
-        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        let sum = (sum & 0xffff) + (sum >> 16);
-        !(sum as u16)
+        // Both halves are added to each other, and their carry comes back in from the other half's sum.
+        let sum = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
+        let sum = (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16;
+        !sum
     }
 
     #[inline]

@@ -119,9 +119,11 @@ pub struct TcpView<B> {
     header: usize,
 }
 
+// Each of these is a load or a store where the compiler sees through to the bytes, and a call otherwise.
+#[allow(clippy::inline_always)]
 impl<B: AsRef<[u8]>> TcpView<B> {
     /// A view over `bytes`, which begin with the TCP header and end with the payload.
-    #[inline]
+    #[inline(always)]
     pub fn new(bytes: B) -> Result<Self, MalformedTcp> {
         let slice = bytes.as_ref();
         if slice.len() < TCP_HEADER {
@@ -137,13 +139,13 @@ impl<B: AsRef<[u8]>> TcpView<B> {
         Ok(Self { bytes, header })
     }
 
-    #[inline]
+    #[inline(always)]
     fn fixed(&self) -> &[u8; TCP_HEADER] {
         self.bytes.as_ref().first_chunk().expect("`new` saw a whole header")
     }
 
     /// The whole segment.
-    #[inline]
+    #[inline(always)]
     pub fn as_slice(&self) -> &[u8] {
         self.bytes.as_ref()
     }
@@ -154,94 +156,94 @@ impl<B: AsRef<[u8]>> TcpView<B> {
     }
 
     /// The port it comes from.
-    #[inline]
+    #[inline(always)]
     pub fn source_port(&self) -> u16 {
         let [a, b, ..] = self.fixed();
         u16::from_be_bytes([*a, *b])
     }
 
     /// The port it goes to.
-    #[inline]
+    #[inline(always)]
     pub fn destination_port(&self) -> u16 {
         let [_, _, a, b, ..] = self.fixed();
         u16::from_be_bytes([*a, *b])
     }
 
     /// Both ports in one number, the source's in the upper half.
-    #[inline]
+    #[inline(always)]
     pub fn ports(&self) -> u32 {
         let [a, b, c, d, ..] = self.fixed();
         u32::from_be_bytes([*a, *b, *c, *d])
     }
 
     /// SEG.SEQ.
-    #[inline]
+    #[inline(always)]
     pub fn seq(&self) -> u32 {
         let [_, _, _, _, a, b, c, d, ..] = self.fixed();
         u32::from_be_bytes([*a, *b, *c, *d])
     }
 
     /// SEG.ACK. It means something only with [`TcpFlags::ACK`].
-    #[inline]
+    #[inline(always)]
     pub fn ack(&self) -> u32 {
         let [_, _, _, _, _, _, _, _, a, b, c, d, ..] = self.fixed();
         u32::from_be_bytes([*a, *b, *c, *d])
     }
 
     /// The control bits.
-    #[inline]
+    #[inline(always)]
     pub fn flags(&self) -> TcpFlags {
         let header = self.fixed();
         TcpFlags(u16::from_be_bytes([header[12], header[13]]) & 0x1ff)
     }
 
     /// SEG.WND as it is written: not scaled.
-    #[inline]
+    #[inline(always)]
     pub fn window(&self) -> u16 {
         let header = self.fixed();
         u16::from_be_bytes([header[14], header[15]])
     }
 
     /// The checksum field.
-    #[inline]
+    #[inline(always)]
     pub fn checksum(&self) -> u16 {
         let header = self.fixed();
         u16::from_be_bytes([header[16], header[17]])
     }
 
     /// SEG.UP. It means something only with [`TcpFlags::URG`].
-    #[inline]
+    #[inline(always)]
     pub fn urgent(&self) -> u16 {
         let header = self.fixed();
         u16::from_be_bytes([header[18], header[19]])
     }
 
     /// Bytes of the header with its options: 20 to 60, and never more than there are.
-    #[inline]
+    #[inline(always)]
     pub const fn header_len(&self) -> usize {
         self.header
     }
 
     /// The bytes of the options.
-    #[inline]
+    #[inline(always)]
     pub fn option_bytes(&self) -> &[u8] {
         &self.bytes.as_ref()[TCP_HEADER..self.header]
     }
 
     /// The options, one by one. Their offsets count from the first byte of the TCP header.
-    #[inline]
+    #[inline(always)]
     pub fn options(&self) -> TcpOptions<'_> {
         TcpOptions::new(self.option_bytes(), TCP_HEADER)
     }
 
     /// What comes behind the header.
-    #[inline]
+    #[inline(always)]
     pub fn payload(&self) -> &[u8] {
         &self.bytes.as_ref()[self.header..]
     }
 
     /// SEG.LEN: payload, and one each for SYN and FIN.
-    #[inline]
+    #[inline(always)]
     pub fn seq_len(&self) -> u32 {
         let flags = self.flags();
         let controls = flags.contains(TcpFlags::SYN) as u32 + flags.contains(TcpFlags::FIN) as u32;
@@ -255,32 +257,33 @@ impl<B: AsRef<[u8]>> TcpView<B> {
     }
 }
 
+#[allow(clippy::inline_always)] // As above.
 impl<B: AsRef<[u8]> + AsMut<[u8]>> TcpView<B> {
-    #[inline]
+    #[inline(always)]
     fn fixed_mut(&mut self) -> &mut [u8; TCP_HEADER] {
         self.bytes.as_mut().first_chunk_mut().expect("`new` saw a whole header")
     }
 
     /// The whole segment, to be changed. The data offset has to stay what it is.
-    #[inline]
+    #[inline(always)]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         self.bytes.as_mut()
     }
 
     /// Sets SEG.SEQ.
-    #[inline]
+    #[inline(always)]
     pub fn set_seq(&mut self, seq: u32) {
         self.fixed_mut()[4..8].copy_from_slice(&seq.to_be_bytes());
     }
 
     /// Sets SEG.ACK.
-    #[inline]
+    #[inline(always)]
     pub fn set_ack(&mut self, ack: u32) {
         self.fixed_mut()[8..12].copy_from_slice(&ack.to_be_bytes());
     }
 
     /// Sets the control bits and leaves the data offset and the reserved bits.
-    #[inline]
+    #[inline(always)]
     pub fn set_flags(&mut self, flags: TcpFlags) {
         let header = self.fixed_mut();
         let kept = u16::from_be_bytes([header[12], header[13]]) & !0x1ff;
@@ -288,19 +291,19 @@ impl<B: AsRef<[u8]> + AsMut<[u8]>> TcpView<B> {
     }
 
     /// Sets SEG.WND.
-    #[inline]
+    #[inline(always)]
     pub fn set_window(&mut self, window: u16) {
         self.fixed_mut()[14..16].copy_from_slice(&window.to_be_bytes());
     }
 
     /// Sets the checksum field.
-    #[inline]
+    #[inline(always)]
     pub fn set_checksum(&mut self, checksum: u16) {
         self.fixed_mut()[16..18].copy_from_slice(&checksum.to_be_bytes());
     }
 
     /// The bytes of the options, to be changed.
-    #[inline]
+    #[inline(always)]
     pub fn option_bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes.as_mut()[TCP_HEADER..self.header]
     }

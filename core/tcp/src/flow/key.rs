@@ -43,22 +43,28 @@ impl FlowKey {
 
     /// The key of the flow to which a segment belongs that came from `side`, with its source port in the upper
     /// half of `ports` and with the VLAN tag that the driver holds. `None`: it has more tags than a key.
+    pub fn of(frame: &[u8], layout: &Layout, ports: u32, side: Side, tag: Option<u16>) -> Option<Self> {
+        let key = Self::untagged(layout.network, layout.wide_addresses(frame), ports, side);
+        let vlans = vlans(layout, tag)?;
+        Some(Self { network: key.network | vlans, ..key })
+    }
+
+    /// The key of a flow that is in no VLAN, from what its segment says: source first, as above.
     // Inlined, a key stays in registers; through memory it costs more than to make it.
     #[allow(clippy::inline_always)]
     #[inline(always)]
-    pub fn of(frame: &[u8], layout: &Layout, ports: u32, side: Side, tag: Option<u16>) -> Option<Self> {
-        let (source, destination) = layout.wide_addresses(frame);
-        let family = match layout.network {
+    pub(crate) fn untagged(network: Network, addresses: (u128, u128), ports: u32, side: Side) -> Self {
+        let (source, destination) = addresses;
+        let network = match network {
             Network::V4 => 0,
             Network::V6 => V6,
         };
-        let network = family | if layout.tag_count == 0 && tag.is_none() { 0 } else { vlans(layout, tag)? };
-        Some(match side {
+        match side {
             Side::Client => Self { client: source, server: destination, ports, network },
             Side::Server => {
                 Self { client: destination, server: source, ports: ports.rotate_left(16), network }
             }
-        })
+        }
     }
 
     /// Whether the addresses are of IPv6.
@@ -94,7 +100,6 @@ impl FlowKey {
     }
 }
 
-#[cold]
 fn vlans(layout: &Layout, tag: Option<u16>) -> Option<u32> {
     let mut all = tag.iter().chain(layout.tags()).map(|tag| TAGGED | u32::from(*tag) & IDENTIFIER);
     let (outer, inner) = (all.next().unwrap_or(0), all.next().unwrap_or(0));

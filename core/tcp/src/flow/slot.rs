@@ -149,6 +149,15 @@ impl Slot {
         }
     }
 
+    /// What is done to its segments if that is only to shift numbers: no windows, no options, no sizes.
+    #[inline]
+    pub(crate) const fn shifts(&self) -> Option<Translation> {
+        let [_, _, _, _, _, offsets, _, rest] = self.0;
+        let shifts =
+            Translation { delta: (offsets >> 32) as u32, clock: offsets as u32, ..Translation::IDENTITY };
+        if rest & ((1 << CHECK_SHIFT) - 1) == 0 { Some(shifts) } else { None }
+    }
+
     /// The server's maximum segment size, if the client was promised a larger one; else 0.
     #[inline]
     pub(crate) const fn segment_size(&self) -> u16 {

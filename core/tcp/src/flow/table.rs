@@ -107,19 +107,28 @@ impl<S: Slots> Table<S> {
     }
 
     /// Where the flow named `key` is. The place is good until something is inserted or removed.
-    // Inlined as far as the home, where three flows out of four are: the key stays in registers.
-    #[allow(clippy::inline_always)]
-    #[inline(always)]
     pub(crate) fn find(&self, key: &FlowKey) -> Option<usize> {
         let home = self.home(key);
-        if self.slots.as_ref()[home].is(key) { Some(home) } else { self.find_behind(home, key) }
-    }
-
-    #[inline(never)]
-    fn find_behind(&self, home: usize, key: &FlowKey) -> Option<usize> {
         let run = &self.slots.as_ref()[home..home + PROBE_MAX];
         let end = run.iter().position(|slot| slot.is(key) || slot.is_empty())?;
         (!run[end].is_empty()).then_some(home + end)
+    }
+
+    /// The slot of the flow named `key`, for change.
+    // Inlined, the key stays in registers.
+    #[allow(clippy::inline_always)]
+    #[inline(always)]
+    pub(crate) fn find_slot(&mut self, key: &FlowKey) -> Option<&mut Slot> {
+        let home = self.home(key);
+        let run = &mut self.slots.as_mut()[home..home + PROBE_MAX];
+        let mut at = 0;
+        while !run[at].is(key) {
+            if run[at].is_empty() || at + 1 == PROBE_MAX {
+                return None;
+            }
+            at += 1;
+        }
+        Some(&mut run[at])
     }
 
     /// The slot at a place that [`Table::find`] or [`Table::insert`] gave.
