@@ -3,6 +3,8 @@
 use gimlet_machine::{Buf, Deadline, Input, Instant, Machine, Transmit, Verdict};
 use gimlet_tcp::Leg;
 
+use crate::Recordable;
+
 /// Passes every frame to the other side as it is: a cable with a program in it. It remembers nothing.
 ///
 /// ```
@@ -39,3 +41,5 @@ impl Machine for Forwarder {
         None
     }
 }
+
+impl Recordable for Forwarder {}

@@ -15,6 +15,9 @@
 //! * **Two ways to receive.** [`Receive::Batch`] copies, many frames in one call, and at once. [`Receive::Ring`] reads
 //!   frames in memory shared with the kernel (`TPACKET_V3`): more frames per second, some milliseconds later.
 //! * **Time survives a restart.** [`Clock`] has one origin for all processes until the computer is started again.
+//! * **A life can be recorded** ([`Recorder`]) and lived again ([`replay()`]): every frame, timer and command in a
+//!   pcapng file, with what the machine made of it. The file holds the machine's seed and configuration, and with
+//!   them its secrets.
 //! * [`Forwarder`] is the machine that does nothing: a cable with a program in it.
 //!
 //! # What it deliberately does not do
@@ -63,6 +66,7 @@ mod forward;
 mod frame;
 mod offload;
 mod port;
+mod record;
 mod sys;
 
 pub use bump::{Bump, BumpCounters, Owner, Waker};
@@ -70,4 +74,8 @@ pub use clock::Clock;
 pub use forward::Forwarder;
 pub use gimlet_tcp::{Checksum, Leg, Side};
 pub use port::{Port, PortCounters, PortError, RECV_BUFFER, Receive, SEND_BUFFER};
+pub use record::{
+    Difference, End, Entry, Heading, Part, Reader, RecordError, Recordable, Recorded, Recorder, Recording,
+    Replayed, Stopped, Tape, What, replay,
+};
 pub use sys::batch::FRAME_MAX;
