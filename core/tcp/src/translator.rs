@@ -27,6 +27,7 @@ use crate::destination::Destinations;
 use crate::event::EVENTS_MAX;
 use crate::flow::slot::Tick;
 use crate::flow::table::Table;
+use crate::handshake::Handshake;
 use crate::handshake::pending::Handshakes;
 use crate::policy::{Limiter, Policy};
 use crate::state::FlowState;
@@ -199,20 +200,24 @@ impl<S: Slots> Translator<S> {
 
     /// Every flow: handshakes first, then the table.
     pub fn flows(&self) -> impl Iterator<Item = FlowReport> {
-        let pending = self.handshakes.iter().map(|handshake| FlowReport {
-            flow: handshake.key,
-            state: handshake.state,
-            delta: handshake.real.zip(handshake.spoofed()).map(|(real, spoofed)| spoofed - real.isn),
-            held: handshake.held(),
-        });
+        let pending = self.handshakes.iter().map(report_of_handshake);
         // What is left of a flush belongs to a flow that the table has.
         let pending = pending.filter(|report| !report.state.is_translated());
-        let kept = self.flows.iter().map(|slot| {
-            let state = flow::state_of(slot);
-            let delta = state.is_translated().then(|| slot.translation().delta);
-            FlowReport { flow: slot.key(), state, delta, held: 0 }
-        });
-        pending.chain(kept)
+        pending.chain(self.flows.iter().map(report_of_slot))
+    }
+
+    /// The flow to which a frame belongs that came in on `leg`, if it is known.
+    pub fn flow_of(&self, leg: Leg, frame: &[u8]) -> Option<FlowReport> {
+        let layout = Layout::of(frame).ok()?;
+        if layout.transport != Transport::Tcp || layout.fragment == Fragment::Later {
+            return None;
+        }
+        let ports = layout.tcp(frame).ok()?.ports();
+        let key = FlowKey::of(frame, &layout, ports, leg.side, leg.tag)?;
+        match self.flows.find(&key) {
+            Some(place) => Some(report_of_slot(self.flows.slot(place))),
+            None => self.handshakes.find(&key).map(report_of_handshake),
+        }
     }
 
     /// Time never goes back, whatever the driver says.
@@ -352,6 +357,21 @@ impl<S: Slots> Translator<S> {
             self.sweep(now);
         }
     }
+}
+
+fn report_of_handshake(handshake: &Handshake) -> FlowReport {
+    FlowReport {
+        flow: handshake.key,
+        state: handshake.state,
+        delta: handshake.real.zip(handshake.spoofed()).map(|(real, spoofed)| spoofed - real.isn),
+        held: handshake.held(),
+    }
+}
+
+fn report_of_slot(slot: &Slot) -> FlowReport {
+    let state = flow::state_of(slot);
+    let delta = state.is_translated().then(|| slot.translation().delta);
+    FlowReport { flow: slot.key(), state, delta, held: 0 }
 }
 
 impl<S: Slots> Machine for Translator<S> {

@@ -11,6 +11,7 @@ mod heading;
 mod pcapng;
 mod reader;
 mod replay;
+mod translator;
 mod writer;
 
 use std::fmt::{Debug, Write as _};

@@ -41,6 +41,11 @@ impl Handshakes {
         Some(taken)
     }
 
+    /// The handshake of `flow`, to be looked at.
+    pub(crate) fn find(&self, flow: &FlowKey) -> Option<&Handshake> {
+        self.by_flow.get(flow)
+    }
+
     /// Puts a handshake in, or back.
     pub(crate) fn put(&mut self, handshake: Handshake) {
         self.put_after(Instant::ZERO, handshake);
