@@ -41,6 +41,7 @@
 //!   authentication header. Nor Multipath TCP, SYNs with data, and options that it does not know.
 //! * It does not send a SYN again before the client has answered: a flood of SYNs would be multiplied. A client
 //!   that got no answer sends its SYN again, and that goes on.
+//! * It holds nothing of the server's. What overtakes a SYN-ACK is dropped, and comes again.
 //! * It does not answer a repeated SYN of a flow that is established: it passes, and the server knows what it is.
 //! * Near and Far see the same addresses. A NAT between them makes every cookie wrong.
 //! * It is not "0-RTT TCP", which is what RFC 8803 calls its own explicit proxy. The page beside this crate,

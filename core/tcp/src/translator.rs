@@ -324,6 +324,12 @@ impl<S: Slots> Translator<S> {
     #[cold]
     fn on_stranger(&mut self, now: Instant, arrival: &mut Arrival<'_>) -> Fate {
         let Ok(view) = arrival.layout.tcp(arrival.frame) else { return Fate::Pass };
+        let opens = arrival.leg.side == Side::Client && view.flags().contains(TcpFlags::SYN);
+        if !opens && self.handshakes.len() == 0 && !self.asks_about_strangers(now, arrival.leg.side) {
+            // All that Near sees of an established flow goes this way.
+            self.counters.unknown_passed += 1;
+            return Fate::Pass;
+        }
         let seen = Seen::of(&view, &arrival.layout);
         if let Some(handshake) = self.handshakes.take(&arrival.key) {
             return self.on_handshake(now, arrival, &seen, handshake);

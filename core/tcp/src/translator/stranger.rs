@@ -25,9 +25,22 @@ const SEGMENT_SIZE_MADE_UP: u16 = 1_220;
 const SEARCHES_PER_SECOND: u32 = 200;
 
 impl<S: Slots> Translator<S> {
+    /// Whether anything is to be done about segments of unknown flows from this side.
+    pub(crate) fn asks_about_strangers(&self, now: Instant, side: Side) -> bool {
+        self.config.role == Role::Far && side == Side::Client || self.resets_strangers(now)
+    }
+
+    fn resets_strangers(&self, now: Instant) -> bool {
+        match self.config.unknown {
+            Unknown::Reset => now.since(self.moments.started) < RESET_FOR,
+            Unknown::Pass => false,
+        }
+    }
+
     pub(crate) fn on_unknown(&mut self, now: Instant, arrival: &mut Arrival<'_>, seen: &Seen) -> Fate {
-        let server = arrival.key.server();
-        if self.policy.serves(server).is_none() {
+        let asks = self.asks_about_strangers(now, arrival.leg.side);
+        if !asks || self.policy.serves(arrival.key.server()).is_none() {
+            self.counters.unknown_passed += 1;
             return Fate::Pass;
         }
         if self.config.role == Role::Far && arrival.leg.side == Side::Client {
@@ -36,15 +49,11 @@ impl<S: Slots> Translator<S> {
             }
             self.remember_unknown(now, arrival, seen);
         }
-        match self.config.unknown {
-            Unknown::Reset if now.since(self.moments.started) < RESET_FOR => {
-                self.reset_unknown(arrival, seen)
-            }
-            Unknown::Reset | Unknown::Pass => {
-                self.counters.unknown_passed += 1;
-                Fate::Pass
-            }
+        if self.resets_strangers(now) {
+            return self.reset_unknown(arrival, seen);
         }
+        self.counters.unknown_passed += 1;
+        Fate::Pass
     }
 
     /// The handshake whose SYN was lost on its way here, if this is the first segment of a client that Near
