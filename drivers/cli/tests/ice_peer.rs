@@ -99,6 +99,29 @@ fn two_processes_meet_in_any_roles_and_what_was_sent_last_still_leaves() {
 }
 
 #[test]
+fn programs_that_punch_meet_others_and_each_other_with_the_same_lines() {
+    for (args_a, args_b) in [(["--punch"].as_slice(), [].as_slice()), (&["--punch"], &["--punch"])] {
+        let (mut a, mut b) = (Agent::start(args_a), Agent::start(args_b));
+        let (of_a, of_b) = (a.introduction(), b.introduction());
+        let verbs = |told: &str| {
+            let mut verbs: Vec<_> =
+                told.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect();
+            verbs.dedup();
+            verbs
+        };
+        assert_eq!(verbs(&of_a), ["ufrag", "pwd", "cand", "end"]);
+        assert_eq!(verbs(&of_a), verbs(&of_b));
+        a.write(&format!("{of_b}start\n"));
+        b.write(&format!("{of_a}start\n"));
+        assert_eq!((a.next(), b.next()), ("state connected".to_owned(), "state connected".to_owned()));
+        for mut agent in [a, b] {
+            agent.write("quit\n");
+            assert!(agent.ended().success());
+        }
+    }
+}
+
+#[test]
 fn a_peer_that_nobody_introduces_ends_when_its_time_is_over() {
     let mut agent = Agent::start(&["--timeout", "1"]);
     agent.introduction();
@@ -123,7 +146,8 @@ fn what_is_no_line_is_answered_and_the_next_is_heard() {
 fn what_does_not_go_together_is_a_usage_error() {
     let nameless = ["--turn", "192.0.2.1:3478", "--turn-pass", "p"];
     let lite = ["--lite", "--turn", "192.0.2.1:3478", "--turn-user", "u", "--turn-pass", "p", "--relay-only"];
-    for args in [&nameless[..], &["--relay-only"], &["--lite", "--controlling"], &lite] {
+    let punch = ["--lite", "--punch"];
+    for args in [&nameless[..], &["--relay-only"], &["--lite", "--controlling"], &lite, &punch] {
         assert_eq!(Agent::start(args).ended().code(), Some(2), "{args:?}");
     }
 }

@@ -46,7 +46,8 @@ const FLUSH_LOOK: Duration = Duration::from_millis(5);
 Examples:
   gimlet ice-peer --controlling
   gimlet ice-peer --bind 192.0.2.1 --stun stun.example.org:3478
-  gimlet ice-peer --turn turn.example.org:3478 --turn-user alice --turn-pass PASSWORD --relay-only")]
+  gimlet ice-peer --turn turn.example.org:3478 --turn-user alice --turn-pass PASSWORD --relay-only
+  gimlet ice-peer --stun stun.example.org:3478 --stun stun.example.net:3478 --punch")]
 pub(crate) struct Args {
     #[command(flatten)]
     stance: Stance,
@@ -63,8 +64,16 @@ pub(crate) struct Args {
     #[command(flatten)]
     relay: RelayArgs,
     /// Offer nothing but what the relay gives
-    #[arg(long, requires = "turn", conflicts_with_all = ["lite", "stun"])]
+    #[arg(long, requires = "turn", conflicts_with_all = ["lite", "stun", "punch"])]
     relay_only: bool,
+    /// Punch a hole if one of the two NATs gives every destination another port
+    ///
+    /// Both sides have to ask for it, and name two STUN servers, or one that tells mappings apart (RFC 5780).
+    /// Finding out what the NAT does takes some seconds, after which the reflexive candidate is said once more
+    /// with an extension that others ignore, and `end` follows. Up to 1,024 small packets then leave to the
+    /// reflexive addresses that the other side's lines name: take lines only from whom you trust
+    #[arg(long, conflicts_with = "lite")]
+    punch: bool,
 }
 
 /// Who checks and who nominates.
@@ -88,7 +97,7 @@ struct Done {
 pub(crate) async fn run(args: Args, report: &Report) -> Result<(), Failure> {
     let mut interrupts =
         Interrupts::listen().map_err(|error| Failure::local("listen for signals", &error))?;
-    let mut servers = Servers { relay_only: args.relay_only, ..Servers::default() };
+    let mut servers = Servers { relay_only: args.relay_only, punch: args.punch, ..Servers::default() };
     for name in &args.stun {
         servers.stun.extend(resolve(name).await?);
     }

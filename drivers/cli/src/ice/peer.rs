@@ -1,25 +1,28 @@
 //! An ICE agent that gathers for itself and carries datagrams: `gimlet ice-peer` at the socket.
 //!
 //! Four things share the sockets: the agent's checks, a STUN client that asks servers for reflexive
-//! addresses, clients of relays, and the application's datagrams. What a relay forwards is unwrapped
+//! addresses, clients of relays, and the application's datagrams; a fifth finds out what the NAT does, from sockets
+//! of its own, if holes are to be punched. What a relay forwards is unwrapped
 //! first. Then, what looks like STUN is the client's, or else the agent's; everything else is the
 //! application's, if it comes on a path of one of our pairs. Commands are lines ([`Peer::hear`]), and so is
 //! what the owner learns ([`Peer::take_lines`]).
 
+mod punching;
 mod relays;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use gimlet_ice::{Agent, Candidate, CandidateError, Config, Event};
+use gimlet_ice::{Agent, Candidate, CandidateError, CandidateKind, Config, Event, Profile};
 use gimlet_machine::{
-    Buf, Deadline, FourTuple, Input, Instant, Machine, Path, Queue, Rng, Transmit, Verdict,
+    Answer, Buf, Deadline, FourTuple, Input, Instant, Machine, Path, Queue, Request, Rng, Transmit, Verdict,
 };
 use gimlet_stun::{Client, ClientConfig, ClientEvent, RequestId, is_stun};
 
+use self::punching::Punching;
 use self::relays::{News, Relays};
 use super::lines::Line;
 use super::word::{candidate, credentials, datagram, hex};
@@ -90,6 +93,8 @@ pub(crate) struct Servers {
     pub(crate) turn: Vec<Relay>,
     /// Offer nothing but what the relays give.
     pub(crate) relay_only: bool,
+    /// Find out from all of them what our NAT does, and punch where it takes that.
+    pub(crate) punch: bool,
 }
 
 /// Where our candidates come from.
@@ -99,6 +104,7 @@ struct Gathering {
     /// Which STUN server was asked from where.
     asked: BTreeMap<RequestId, FourTuple>,
     relays: Relays,
+    punching: Option<Box<Punching>>,
     /// What relays tell us about our own addresses is not offered.
     relay_only: bool,
     /// Whether we said `end`.
@@ -136,12 +142,17 @@ impl Peer {
     ) -> Result<Self, CandidateError> {
         let (rto, rc, rm) = PATIENCE;
         let asking = ClientConfig { rto, rc, rm, ..ClientConfig::default() };
+        // Relays answer what STUN servers are asked.
+        let all =
+            servers.stun.iter().copied().chain(servers.turn.iter().map(|relay| relay.address)).collect();
+        let punching = servers.punch.then(|| Box::new(Punching::new(rng.fork("punch"), all)));
         let mut peer = Self {
             agent: Agent::new(now, rng.fork("ice"), config),
             gathering: Gathering {
                 client: Client::new(rng.fork("stun"), asking),
                 asked: BTreeMap::new(),
                 relays: Relays::new(now, rng, sockets, &servers.turn),
+                punching,
                 relay_only: servers.relay_only,
                 ended: false,
             },
@@ -223,6 +234,7 @@ impl Peer {
             ("cand", attribute) => {
                 let candidate = candidate(attribute)?;
                 let theirs = candidate.address.ip();
+                self.learn_nat(attribute, theirs);
                 self.agent.add_remote_candidate(now, candidate).map_err(|error| error.to_string())?;
                 self.gathering.relays.permit(now, theirs);
                 Ok(())
@@ -265,8 +277,38 @@ impl Peer {
         self.agent.set_remote_credentials(now, theirs).map_err(|error| error.to_string())?;
         if self.meeting == Meeting::Introducing {
             self.meeting = Meeting::Started;
+            if let Some(punching) = &mut self.gathering.punching {
+                punching.on_start(now);
+            }
         }
         Ok(())
+    }
+
+    /// What a line tells of the other side's NAT.
+    fn learn_nat(&mut self, attribute: &str, outside: IpAddr) {
+        if let (Some(punching), Some(profile)) = (&mut self.gathering.punching, punching::read(attribute)) {
+            punching.learn(Profile { outside: vec![outside], ..profile });
+        }
+    }
+
+    /// What is known of our NAT is told, with the candidates that it gave us.
+    fn tell_nat(&mut self) {
+        let known = self.gathering.punching.as_ref().and_then(|punching| punching.ours());
+        let Some((base, profile)) = known else { return };
+        let told = punching::write(profile);
+        let through_it = |ours: &&Candidate| {
+            let base = ours.path_to(ours.address) == Path::Direct(FourTuple::new(base, ours.address));
+            ours.kind == CandidateKind::ServerReflexive && base
+        };
+        let lines: Vec<String> = self
+            .agent
+            .local_candidates()
+            .filter(through_it)
+            .map(|ours| format!("cand {ours}{told}"))
+            .collect();
+        for line in lines {
+            self.say(line);
+        }
     }
 
     fn send(&mut self, bytes: Vec<u8>) -> Result<(), String> {
@@ -298,7 +340,8 @@ impl Peer {
 
     /// Says `end`, once, when no server and no relay is awaited any more.
     fn consider_end(&mut self, now: Instant) {
-        let awaited = !self.gathering.asked.is_empty() || self.gathering.relays.is_pending();
+        let probing = self.gathering.punching.as_ref().is_some_and(|punching| punching.is_pending());
+        let awaited = probing || !self.gathering.asked.is_empty() || self.gathering.relays.is_pending();
         if !awaited && !std::mem::replace(&mut self.gathering.ended, true) {
             self.agent.end_of_local_candidates(now);
             self.say("end".to_owned());
@@ -317,8 +360,21 @@ impl Peer {
         while let Some(news) = self.gathering.relays.poll_news() {
             self.on_relay(now, news);
         }
+        self.settle_punching(now);
         while let Some(event) = self.agent.poll_event() {
             self.on_agent(now, event);
+        }
+    }
+
+    fn settle_punching(&mut self, now: Instant) {
+        let Some(punching) = &mut self.gathering.punching else { return };
+        if punching.settle() {
+            self.tell_nat();
+            self.consider_end(now);
+        }
+        let Some(punching) = &mut self.gathering.punching else { return };
+        if let Some(why) = punching.consider(now, &mut self.agent) {
+            self.say(format!("error {why}"));
         }
     }
 
@@ -349,6 +405,9 @@ impl Peer {
             // No NAT on the way: the host candidate says it all.
             Ok(mapped) if mapped == path.local => {}
             Ok(mapped) => {
+                if let Some(punching) = &mut self.gathering.punching {
+                    punching.on_reflexive(path.local);
+                }
                 let reflexive = Candidate::server_reflexive(mapped, path.local, Some(path.remote));
                 if let Err(error) = self.offer(now, reflexive) {
                     self.say(format!("error {} told {mapped}: {error}", path.remote));
@@ -382,8 +441,12 @@ impl Peer {
             | Event::PathValid { .. }
             | Event::PathSuspect { .. }
             | Event::RoleChanged(_)
-            | Event::LocalPeerReflexive { .. }
-            | Event::Punch(_) => {}
+            | Event::LocalPeerReflexive { .. } => {}
+            Event::Punch(event) => {
+                if let Some(punching) = &mut self.gathering.punching {
+                    punching.on_punch(event);
+                }
+            }
             Event::RemotePeerReflexive { address } => self.gathering.relays.permit(now, address.ip()),
         }
     }
@@ -411,7 +474,15 @@ impl Peer {
         }
         let answers_us = match path {
             Path::Direct(path) => {
-                self.gathering.client.handle_input(now, Input { path, ecn, bytes: &mut *bytes })
+                let asked = self.gathering.punching.as_mut().map_or(Verdict::NotMine, |punching| {
+                    punching.handle_input(now, Input { path, ecn, bytes: &mut *bytes })
+                });
+                match asked {
+                    Verdict::NotMine => {
+                        self.gathering.client.handle_input(now, Input { path, ecn, bytes: &mut *bytes })
+                    }
+                    Verdict::Consumed | Verdict::Pass { .. } => asked,
+                }
             }
             Path::Relayed { .. } => Verdict::NotMine,
         };
@@ -444,6 +515,11 @@ impl Peer {
             }
         }
         if let Some(sent) = self.gathering.client.poll_transmit(now, out) {
+            return Some(sent);
+        }
+        if let Some(sent) =
+            self.gathering.punching.as_mut().and_then(|punching| punching.poll_transmit(now, out))
+        {
             return Some(sent);
         }
         while let Some((path, bytes)) = self.outgoing.pop() {
@@ -481,6 +557,9 @@ impl Machine for Peer {
 
     fn handle_timeout(&mut self, now: Instant) {
         self.gathering.client.handle_timeout(now);
+        if let Some(punching) = &mut self.gathering.punching {
+            punching.handle_timeout(now);
+        }
         self.gathering.relays.handle_timeout(now);
         self.agent.handle_timeout(now);
         self.settle(now);
@@ -503,7 +582,19 @@ impl Machine for Peer {
             self.agent.poll_timeout(),
             self.gathering.client.poll_timeout(),
             self.gathering.relays.poll_timeout(),
+            self.gathering.punching.as_ref().and_then(|punching| punching.poll_timeout()),
         ];
         Deadline::earliest(ours)
+    }
+
+    fn poll_request(&mut self) -> Option<Request> {
+        self.gathering.punching.as_mut()?.poll_request()
+    }
+
+    fn handle_answer(&mut self, now: Instant, answer: Answer<'_>) {
+        if let Some(punching) = &mut self.gathering.punching {
+            punching.handle_answer(now, answer, &mut self.agent);
+        }
+        self.settle(now);
     }
 }
