@@ -6,6 +6,7 @@
 
 mod adversarial;
 mod boxes;
+mod chaos;
 mod lab;
 mod lifetime;
 mod opening;
