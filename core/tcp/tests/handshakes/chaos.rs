@@ -95,7 +95,9 @@ impl Chaos {
                 let segment = clock.map_or(segment.clone(), |clock| segment.clocks(CLOCK + 1, clock));
                 let mut payload = bytes(8_000)[at as usize..][..len].to_vec();
                 if self.rng.chance(50_000) {
-                    payload.iter_mut().for_each(|byte| *byte ^= 1);
+                    for byte in &mut payload {
+                        *byte ^= 1;
+                    }
                 }
                 Seg { payload, ..segment }
             }
