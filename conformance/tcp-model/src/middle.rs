@@ -63,6 +63,10 @@ pub trait Middle {
     fn memory(&self) -> (usize, usize);
     /// Handshakes that are not over.
     fn half_open(&self) -> usize;
+    /// What it counted, for people.
+    fn counted(&self) -> String {
+        String::new()
+    }
     /// Whether it still knows a connection.
     fn knows(&self, tuple: Tuple) -> bool;
     /// Another that takes its place, with its table or without.

@@ -1,11 +1,12 @@
 //! Worlds with the TCP translator in them, and what has to hold in each.
 //!
 //! ```text
-//! tcp-model [--seeds A..B] [--jobs N] [--repeat EVERY]     plays many worlds; fails if something does not hold
-//! tcp-model --seed N [--packets]                           plays one, and tells everything
+//! tcp-model [--seeds A..B] [--only WHAT] [--jobs N] [--repeat EVERY]    plays many worlds
+//! tcp-model --seed N [--packets]                                        plays one, and tells everything
 //! ```
 //!
-//! Every 50th world (`--repeat`) is played twice and has to leave the same trace.
+//! It fails if something does not hold. `--only` plays the worlds with nothing else in between: `straight`, `single`,
+//! `near-far` or `tfo-upgrade`. Every 50th world (`--repeat`) is played twice and has to leave the same trace.
 
 use std::ops::Range;
 use std::panic::catch_unwind;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use gimlet_tcp_model::{Invariant, Plan, Table, play, play_before};
+use gimlet_tcp_model::{Invariant, Plan, Table, Topology, play, play_before};
 
 /// How often progress is told, in worlds.
 const PROGRESS_EVERY: u64 = 5_000;
@@ -26,6 +27,7 @@ struct Options {
     packets: bool,
     repeat: u64,
     one: Option<u64>,
+    only: Option<Topology>,
 }
 
 fn main() -> ExitCode {
@@ -50,7 +52,7 @@ fn main() -> ExitCode {
 }
 
 fn one(seed: u64, packets: bool) -> ExitCode {
-    println!("{:#?}", Plan::draw(seed));
+    println!("{:?}", Plan::draw(seed));
     let played = if packets { play_before(seed, &mut |line| println!("{line}")) } else { play(seed) };
     println!("{:?}, {} frames, trace {:016x}", played.flows, played.frames, played.trace);
     played.breaches.iter().for_each(|breach| println!("{breach}"));
@@ -67,6 +69,9 @@ fn all(options: &Options) -> Table {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= options.seeds.end {
                         return;
+                    }
+                    if options.only.is_some_and(|only| only != Plan::draw(seed).topology) {
+                        continue;
                     }
                     let played = catch_unwind(|| play(seed));
                     let again = options.repeat > 0 && seed.is_multiple_of(options.repeat);
@@ -92,7 +97,7 @@ fn all(options: &Options) -> Table {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { seeds: 0..10_000, jobs: 2, packets: false, repeat: 50, one: None };
+    let mut options = Options { seeds: 0..10_000, jobs: 2, packets: false, repeat: 50, one: None, only: None };
     let mut arguments = std::env::args().skip(1);
     let number = |text: &str| text.parse::<u64>().map_err(|_| format!("not a number: {text}"));
     while let Some(name) = arguments.next() {
@@ -107,10 +112,21 @@ fn options() -> Result<Options, String> {
                 options.seeds = number(from)?..number(to)?;
             }
             "--seed" => options.one = Some(number(&value)?),
+            "--only" => options.only = Some(topology(&value)?),
             "--jobs" => options.jobs = number(&value)?,
             "--repeat" => options.repeat = number(&value)?,
             other => return Err(format!("unknown option {other}")),
         }
     }
     Ok(options)
+}
+
+fn topology(name: &str) -> Result<Topology, String> {
+    match name {
+        "straight" => Ok(Topology::Straight),
+        "single" => Ok(Topology::Single),
+        "near-far" => Ok(Topology::NearFar),
+        "tfo-upgrade" => Ok(Topology::TfoUpgrade),
+        other => Err(format!("nothing is called {other}")),
+    }
 }

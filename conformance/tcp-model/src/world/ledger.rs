@@ -141,8 +141,10 @@ impl Ledger {
         let (from, same) = (given.from, passed.bytes == given.wire.bytes);
         let entry = self.entries.get_mut(&tuple).filter(|_| self.translates[place]);
         let Some(entry) = entry else {
-            // A SYN may lose options that would not be answered, and gain a request for a cookie.
-            let edited = segment.has(flag::SYN) && !segment.has(flag::ACK);
+            // A SYN may lose options that would not be answered, and gain a request for a cookie. Whoever did not
+            // ask for the cookie does not get it.
+            let gives = segment.options.fast_open.is_some();
+            let edited = segment.has(flag::SYN) && (!segment.has(flag::ACK) || gives);
             self.expect(same || edited, now, Invariant::I12Untouched, || format!("changed: {segment}"));
             return true;
         };
@@ -162,7 +164,8 @@ impl Ledger {
             Stage::Opening => {
                 let early = from == Side::Client && !segment.payload.is_empty() && !proven;
                 self.expect(!early, now, Invariant::I5Proven, || format!("early: {segment}"));
-                return is_translated(segment.flags) && !same;
+                // A SYN goes on as it came, but for options; a segment that does is one that will not be known.
+                return !is_translated(segment.flags) || !same;
             }
         }
         if forgotten {
@@ -255,9 +258,7 @@ impl Ledger {
 
     /// The box tells that a handshake is over or will not be looked at.
     pub fn settled(&mut self, tuple: Tuple) {
-        if let Some(entry) =
-            self.entries.get_mut(&tuple).filter(|entry| entry.state == Stage::Opening && entry.real.is_none())
-        {
+        if let Some(entry) = self.entries.get_mut(&tuple).filter(|entry| entry.state == Stage::Opening) {
             entry.state = Stage::Ended;
         }
     }

@@ -23,6 +23,8 @@ const END: Instant = Instant::from_millis(900_000);
 const IDLE: Duration = Duration::from_secs(7_600);
 /// Frames in one world, against endpoints that never stop.
 const FRAMES_MAX: u64 = 60_000;
+/// A frame without data is shorter, in bytes.
+const SHORT: usize = 115;
 /// How often a box may be polled at one moment.
 const ROUNDS_MAX: u32 = 10_000;
 
@@ -187,7 +189,7 @@ impl<'a> World<'a> {
             self.ledger.replaced(restart.keeps_table);
         }
         self.say(|| format!("box {} restarts, table kept: {}", restart.place, restart.keeps_table));
-        self.settle_box(restart.place);
+        self.settle_box(restart.place, true);
     }
 
     /// The next frame reaches a node.
@@ -207,6 +209,7 @@ impl<'a> World<'a> {
         let middle = &mut self.boxes[place];
         let given = Given::new(from, &frame.wire);
         let passes = middle.input(self.now, from, &mut frame.wire);
+        let incoming_is_genuine = frame.is_genuine();
         let seen = (&given, passes.then_some(&frame.wire));
         let trusted = self.ledger.taken(self.now, place, seen, |tuple| middle.knows(tuple));
         if passes {
@@ -217,12 +220,12 @@ impl<'a> World<'a> {
         } else {
             self.say(|| format!("box {place} keeps it"));
         }
-        self.settle_box(place);
+        self.settle_box(place, incoming_is_genuine);
     }
 
     fn box_timeout(&mut self, place: usize) {
         self.boxes[place].timeout(self.now);
-        self.settle_box(place);
+        self.settle_box(place, true);
         let due = self.boxes[place].due();
         let now = self.now;
         self.ledger.expect(due.is_none_or(|due| due > now), now, Invariant::I13Quiet, || {
@@ -234,7 +237,8 @@ impl<'a> World<'a> {
         }
     }
 
-    fn settle_box(&mut self, place: usize) {
+    /// Everything that a box has to say, and whether what made it speak was genuine.
+    fn settle_box(&mut self, place: usize, because_genuine: bool) {
         for _ in 0..ROUNDS_MAX {
             let mut quiet = true;
             while let Some((tuple, news, words)) = self.boxes[place].news() {
@@ -247,7 +251,10 @@ impl<'a> World<'a> {
             while let Some((to, wire)) = self.boxes[place].transmit(self.now) {
                 quiet = false;
                 self.ledger.sent(self.now, place, to, &wire);
-                let frame = Frame { wire, origin: Origin::Box, damaged: false, ghost: None };
+                // A short answer to somebody who guesses may say what they guessed.
+                let is_reflex = !because_genuine && wire.bytes.len() < SHORT;
+                let origin = if is_reflex { Origin::Stranger } else { Origin::Box };
+                let frame = Frame { wire, origin, damaged: false, ghost: None };
                 self.send(place + 1, to, frame);
             }
             if quiet {
@@ -413,6 +420,10 @@ impl<'a> World<'a> {
     fn close(mut self) -> Played {
         let plan = self.plan;
         let mut flows = Vec::new();
+        for place in 0..self.boxes.len() {
+            let counted = self.boxes[place].counted();
+            self.say(|| format!("box {place} counted{counted}"));
+        }
         for (nth, flow) in plan.flows.iter().enumerate() {
             let outcome = self.outcome(flow.tuple);
             let waived = self.ledger.is_lost(flow.tuple)
