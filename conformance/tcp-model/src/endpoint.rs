@@ -136,6 +136,18 @@ pub struct Endpoint {
     queue: VecDeque<(Segment, Option<Ghost>)>,
 }
 
+/// What is known about a segment besides what it says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// It was sent by the peer or by what stands in between, so it must be right.
+    pub genuine: bool,
+    /// What its writer meant, if nobody else has written it since.
+    pub ghost: Option<&'a Ghost>,
+    /// How many bytes the peer was promised at the beginning, if it is more than what was promised here: a
+    /// box cannot keep what it learned from a server that has changed since.
+    pub promised: u16,
+}
+
 impl Endpoint {
     /// A client that sends its SYN now. `apps` are its own application and the server's.
     pub fn connect(
@@ -258,18 +270,11 @@ impl Endpoint {
         (self.out.iss, self.inn.irs)
     }
 
-    /// A segment arrived. A `genuine` one was sent by the peer or by what stands in between, so it must be right;
-    /// with a `ghost` it is known what the peer wrote.
-    pub fn handle(
-        &mut self,
-        now: Instant,
-        segment: &Segment,
-        genuine: bool,
-        ghost: Option<&Ghost>,
-    ) -> Vec<Breach> {
+    /// A segment arrived. What is wrong with it comes back.
+    pub fn handle(&mut self, now: Instant, segment: &Segment, known: Known<'_>) -> Vec<Breach> {
         let mut found = Vec::new();
-        if genuine {
-            self.judge(now, segment, ghost, &mut found);
+        if known.genuine {
+            self.judge(now, segment, known, &mut found);
         }
         self.process(now, segment);
         found

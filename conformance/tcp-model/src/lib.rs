@@ -33,7 +33,7 @@ mod subject;
 mod table;
 mod world;
 
-pub use endpoint::{Agreed, Endpoint, Failure, Ghost, State, refusal};
+pub use endpoint::{Agreed, Endpoint, Failure, Ghost, Known, State, refusal};
 pub use invariant::{Breach, Invariant};
 pub use middle::{Middle, News, Side, Straight, Tuple, Wire};
 pub use sabotage::Saboteur;

@@ -67,7 +67,7 @@ pub trait Middle {
     fn counted(&self) -> String {
         String::new()
     }
-    /// Whether it still knows a connection.
+    /// Whether it still has something to translate of a connection.
     fn knows(&self, tuple: Tuple) -> bool;
     /// Another that takes its place, with its table or without.
     fn restart(&mut self, now: Instant, keeps_table: bool) -> Box<dyn Middle>;

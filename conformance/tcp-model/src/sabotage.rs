@@ -28,6 +28,11 @@ impl Saboteur {
         Self { inner, breaks, queue: Vec::new(), answers: 0 }
     }
 
+    /// Once it has answered a client it hears neither servers nor clocks.
+    fn is_deaf(&self) -> bool {
+        self.breaks == Invariant::I14Ends && self.answers > 0
+    }
+
     /// What it does to a frame that passes. False: it is swallowed.
     fn tamper(&mut self, from: Side, wire: &mut Wire) -> bool {
         let segment = match Segment::read(&wire.bytes, wire.partial) {
@@ -132,14 +137,14 @@ fn repair(wire: &mut Wire) {
 
 impl Middle for Saboteur {
     fn input(&mut self, now: Instant, from: Side, frame: &mut Wire) -> bool {
-        if self.breaks == Invariant::I14Ends && from == Side::Server {
+        if self.is_deaf() && from == Side::Server {
             return false;
         }
         self.inner.input(now, from, frame) && self.tamper(from, frame)
     }
 
     fn timeout(&mut self, now: Instant) {
-        if self.breaks != Invariant::I14Ends {
+        if !self.is_deaf() {
             self.inner.timeout(now);
         }
     }
@@ -152,7 +157,7 @@ impl Middle for Saboteur {
     fn due(&self) -> Option<Instant> {
         match self.breaks {
             Invariant::I13Quiet => Some(Instant::ZERO),
-            Invariant::I14Ends => None,
+            Invariant::I14Ends if self.is_deaf() => None,
             Invariant::I1Prefix
             | Invariant::I2Complete
             | Invariant::I3Checksum
@@ -165,6 +170,7 @@ impl Middle for Saboteur {
             | Invariant::I10Memory
             | Invariant::I11Replay
             | Invariant::I12Untouched
+            | Invariant::I14Ends
             | Invariant::I15SameAnswer
             | Invariant::I16Hostile
             | Invariant::Oracle

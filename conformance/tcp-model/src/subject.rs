@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gimlet_machine::{Buf, Counters as _, Input, Instant, Machine, Rng, Verdict};
 use gimlet_tcp::{
-    Allow, Block, Checksum, Config, Event, FlowKey, Leg, Limits, Role, Secret, Slot, Translator, slots_for,
+    Allow, Block, Checksum, Config, Event, FlowKey, FlowState, Leg, Limits, Role, Secret, Slot, Translator,
+    slots_for,
 };
 
 use crate::middle::{Middle, News, Side, Tuple, Wire};
@@ -57,8 +58,7 @@ fn config(plan: &Plan, role: Role) -> Config {
     let allowed = allowed.map(|servers| Allow { servers, ports: 1..=u16::MAX, idempotent: true });
     let mut dice = Rng::from_u64(plan.seed).fork("config");
     let early_data = [16_384, 16_384, 4_096, 0][dice.below(4) as usize];
-    let limits =
-        Limits { flows: FLOWS, half_open: HALF_OPEN, early_data, pool: POOL, ..Limits::default() };
+    let limits = Limits { flows: FLOWS, half_open: HALF_OPEN, early_data, pool: POOL, ..Limits::default() };
     let secret = Some(Secret::new(dice.bytes()));
     Config { secret, allowed: allowed.collect(), limits, ..Config::new(role) }
 }
@@ -138,17 +138,15 @@ impl Middle for Subject {
     }
 
     fn knows(&self, wanted: Tuple) -> bool {
-        self.translator.flows().any(|report| tuple(&report.flow) == wanted)
+        let translated = |state: FlowState| state.is_translated() || state == FlowState::Aborted;
+        self.translator.flows().any(|report| tuple(&report.flow) == wanted && translated(report.state))
     }
 
     fn restart(&mut self, now: Instant, keeps_table: bool) -> Box<dyn Middle> {
         let restarts = self.restarts + 1;
         let rng = self.rng.fork_nth("restart", restarts);
-        let slots = if keeps_table {
-            self.translator.slots().to_vec()
-        } else {
-            vec![Slot::EMPTY; slots_for(FLOWS)]
-        };
+        let slots =
+            if keeps_table { self.translator.slots().to_vec() } else { vec![Slot::EMPTY; slots_for(FLOWS)] };
         let attached = Translator::attach(now, rng, self.config.clone(), slots);
         let (translator, _) = attached.unwrap_or_else(|error| panic!("{error}"));
         let (config, rng) = (self.config.clone(), self.rng.clone());

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use gimlet_machine::Instant;
-use gimlet_tcp_model::{App, Breach, Endpoint, Ghost, Invariant, Segment, Stack, flag};
+use gimlet_tcp_model::{App, Breach, Endpoint, Ghost, Invariant, Known, Segment, Stack, flag};
 
 const ISS: u32 = 0xffff_ff00;
 const SERVER_ISS: u32 = 0x20;
@@ -48,7 +48,11 @@ impl Pair {
             self.now += Duration::from_millis(1);
             if through(to_server, &mut segment) {
                 let end = if to_server { &mut self.server } else { &mut self.client };
-                self.breaches.extend(end.handle(self.now, &segment, true, ghost.as_ref()));
+                self.breaches.extend(end.handle(
+                    self.now,
+                    &segment,
+                    Known { genuine: true, ghost: ghost.as_ref(), promised: 0 },
+                ));
             }
         }
     }

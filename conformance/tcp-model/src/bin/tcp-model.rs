@@ -97,7 +97,8 @@ fn all(options: &Options) -> Table {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { seeds: 0..10_000, jobs: 2, packets: false, repeat: 50, one: None, only: None };
+    let mut options =
+        Options { seeds: 0..10_000, jobs: 2, packets: false, repeat: 50, one: None, only: None };
     let mut arguments = std::env::args().skip(1);
     let number = |text: &str| text.parse::<u64>().map_err(|_| format!("not a number: {text}"));
     while let Some(name) = arguments.next() {

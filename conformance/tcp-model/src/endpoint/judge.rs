@@ -2,7 +2,7 @@
 
 use gimlet_machine::Instant;
 
-use super::{Endpoint, Ghost, State};
+use super::{Endpoint, Ghost, Known, State};
 use crate::invariant::{Breach, Invariant};
 use crate::segment::{Segment, flag};
 use crate::stack::content;
@@ -16,14 +16,15 @@ impl Endpoint {
         &mut self,
         now: Instant,
         segment: &Segment,
-        ghost: Option<&Ghost>,
+        known: Known<'_>,
         found: &mut Vec<Breach>,
     ) {
+        let ghost = known.ghost;
         let mut wrong: Vec<(Invariant, String)> = Vec::new();
         self.judge_acknowledgment(segment, &mut wrong);
         self.judge_options(segment, ghost, &mut wrong);
         if self.inn.irs.is_some() && !segment.has(flag::SYN) && !segment.has(flag::RST) {
-            self.judge_data(segment, &mut wrong);
+            self.judge_data(segment, known.promised, &mut wrong);
         }
         if let Some(ghost) = ghost.filter(|_| !segment.has(flag::SYN) && self.inn.irs.is_some()) {
             self.judge_translation(segment, ghost, &mut wrong);
@@ -95,7 +96,7 @@ impl Endpoint {
     }
 
     /// Numbers and bytes. The peer's FIN is at a place that everybody knows.
-    fn judge_data(&self, segment: &Segment, wrong: &mut Vec<(Invariant, String)>) {
+    fn judge_data(&self, segment: &Segment, promised: u16, wrong: &mut Vec<(Invariant, String)>) {
         let seq = self.inn.unwrap(segment.seq);
         let end = seq + segment.payload.len() as i64;
         let all = self.apps[1].sends;
@@ -109,7 +110,7 @@ impl Endpoint {
             }
             return;
         }
-        let limit = self.inn.edge.max(self.inn.nxt);
+        let limit = self.inn.edge.max(self.inn.nxt).max(1 + i64::from(promised));
         if end > limit {
             wrong.push((Invariant::Strict, format!("{} bytes beyond the window", end - limit)));
         }

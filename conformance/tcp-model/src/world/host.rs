@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use gimlet_machine::{Instant, Rng};
 
-use crate::endpoint::{Endpoint, Ghost, refusal};
+use crate::endpoint::{Endpoint, Ghost, Known, refusal};
 use crate::invariant::Breach;
 use crate::middle::Tuple;
 use crate::segment::{Segment, flag};
@@ -54,15 +54,9 @@ impl Host {
     }
 
     /// A segment for the client.
-    pub(super) fn hear(
-        &mut self,
-        now: Instant,
-        segment: &Segment,
-        genuine: bool,
-        ghost: Option<&Ghost>,
-    ) -> Vec<Breach> {
+    pub(super) fn hear(&mut self, now: Instant, segment: &Segment, known: Known<'_>) -> Vec<Breach> {
         if let Some(end) = self.end_mut(tuple_of(segment, true)) {
-            return end.handle(now, segment, genuine, ghost);
+            return end.handle(now, segment, known);
         }
         self.refusals.extend(refusal(segment));
         Vec::new()
@@ -78,15 +72,14 @@ impl Host {
         &mut self,
         now: Instant,
         segment: &Segment,
-        (genuine, ghost): (bool, Option<&Ghost>),
+        known: Known<'_>,
         listener: &mut Listener<'_>,
     ) -> Vec<Breach> {
         let tuple = tuple_of(segment, false);
         let opens = segment.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN;
-        let known =
-            self.end_mut(tuple).filter(|end| !(opens && end.state() == crate::endpoint::State::Closed));
-        if let Some(end) = known {
-            return end.handle(now, segment, genuine, ghost);
+        let end = self.end_mut(tuple).filter(|end| !(opens && end.state() == crate::endpoint::State::Closed));
+        if let Some(end) = end {
+            return end.handle(now, segment, known);
         }
         match listener.apps.filter(|_| opens && listener.answers) {
             Some(apps) => {

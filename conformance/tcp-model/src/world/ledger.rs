@@ -15,18 +15,22 @@ use crate::segment::{Segment, Unreadable, flag};
 /// the last of the retransmissions.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(35);
 
+/// What a SYN-ACK may acknowledge beyond the SYN: data that went along with it.
+const EARLY_MAX: u32 = 1_460;
+
 /// What a box was given.
 #[derive(Debug)]
 pub struct Given {
     from: Side,
     wire: Wire,
     segment: Result<Segment, Unreadable>,
+    genuine: bool,
 }
 
 impl Given {
-    /// A frame that is about to be given to a box.
-    pub fn new(from: Side, wire: &Wire) -> Self {
-        Self { from, wire: wire.clone(), segment: Segment::read(&wire.bytes, wire.partial) }
+    /// A frame that is about to be given to a box; `genuine` if a host wrote it and nothing has damaged it.
+    pub fn new(from: Side, wire: &Wire, genuine: bool) -> Self {
+        Self { from, wire: wire.clone(), segment: Segment::read(&wire.bytes, wire.partial), genuine }
     }
 }
 
@@ -123,7 +127,7 @@ impl Ledger {
             entry.proven |= segment.has(flag::ACK) && segment.ack.wrapping_sub(entry.spoof.seq) == 1;
         } else if translates
             && segment.has(flag::SYN | flag::ACK)
-            && segment.ack == entry.spoof.ack
+            && segment.ack.wrapping_sub(entry.spoof.ack) <= EARLY_MAX
             && entry.state == Stage::Opening
         {
             entry.real = Some(segment.clone());
@@ -162,7 +166,7 @@ impl Ledger {
             Stage::Lost => return false,
             Stage::Ended | Stage::Complete => return !(segment.has(flag::SYN) || same),
             Stage::Opening => {
-                let early = from == Side::Client && !segment.payload.is_empty() && !proven;
+                let early = from == Side::Client && given.genuine && !segment.payload.is_empty() && !proven;
                 self.expect(!early, now, Invariant::I5Proven, || format!("early: {segment}"));
                 // A SYN goes on as it came, but for options; a segment that does is one that will not be known.
                 return !is_translated(segment.flags) || !same;
@@ -270,6 +274,13 @@ impl Ledger {
                 entry.state = Stage::Lost;
             }
         }
+    }
+
+    /// The window in a box's answer, if the server's own was smaller.
+    pub fn promised(&self, tuple: Tuple) -> u16 {
+        let entry = self.entries.get(&tuple);
+        let windows = entry.and_then(|entry| Some((entry.spoof.window, entry.real.as_ref()?.window)));
+        windows.filter(|(promised, real)| promised > real).map_or(0, |(promised, _)| promised)
     }
 
     /// Whether the box that answered this connection is gone with what it knew.

@@ -11,7 +11,7 @@ use super::ledger::{Given, Ledger};
 use super::link::{Dice, Frame, Origin};
 use super::plan::{Plan, Service, Topology};
 use super::stranger;
-use crate::endpoint::{Endpoint, Failure, Ghost};
+use crate::endpoint::{Endpoint, Failure, Ghost, Known};
 use crate::invariant::{Breach, Invariant};
 use crate::middle::{Middle, News, Side, Tuple, Wire};
 use crate::segment::{Segment, flag, read_too_big};
@@ -207,7 +207,7 @@ impl<'a> World<'a> {
 
     fn cross(&mut self, place: usize, from: Side, mut frame: Frame) {
         let middle = &mut self.boxes[place];
-        let given = Given::new(from, &frame.wire);
+        let given = Given::new(from, &frame.wire, frame.is_genuine());
         let passes = middle.input(self.now, from, &mut frame.wire);
         let incoming_is_genuine = frame.is_genuine();
         let seen = (&given, passes.then_some(&frame.wire));
@@ -327,8 +327,8 @@ impl<'a> World<'a> {
         if frame.is_genuine() {
             self.judge_for_client(tuple, &segment);
         }
-        let ghost = frame.ghost.as_ref();
-        let found = self.hosts[0].hear(self.now, &segment, frame.is_genuine(), ghost);
+        let known = Known { genuine: frame.is_genuine(), ghost: frame.ghost.as_ref(), promised: 0 };
+        let found = self.hosts[0].hear(self.now, &segment, known);
         self.ledger.breaches.extend(found);
         self.settle_hosts();
     }
@@ -392,7 +392,8 @@ impl<'a> World<'a> {
             answers: service == Service::Open,
             rng: &mut self.dice[1],
         };
-        let known = (frame.is_genuine(), frame.ghost.as_ref());
+        let promised = self.ledger.promised(tuple);
+        let known = Known { genuine: frame.is_genuine(), ghost: frame.ghost.as_ref(), promised };
         let found = self.hosts[1].serve(self.now, &segment, known, &mut listener);
         self.ledger.breaches.extend(found);
         self.settle_hosts();
