@@ -166,11 +166,9 @@ impl Handshake {
             | FlowState::Bypass => return None,
         };
         let again = match self.state {
-            FlowState::HalfOpen | FlowState::AwaitClient if self.spoof.is_some() => self.next_syn_ack(),
+            FlowState::HalfOpen | FlowState::AwaitClient => self.next_syn_ack(role),
             FlowState::AwaitServer => self.next_syn(),
-            FlowState::HalfOpen
-            | FlowState::AwaitClient
-            | FlowState::Established
+            FlowState::Established
             | FlowState::ClientClosed
             | FlowState::ServerClosed
             | FlowState::TimeWait
@@ -200,11 +198,13 @@ impl Handshake {
         silent.then(|| clock.syn_at + backoff(clock.syns))
     }
 
-    /// When the SYN-ACK is sent again by itself: after 1, 3 and 7 s. At 15 s it is over.
-    pub(crate) fn next_syn_ack(&self) -> Option<Instant> {
+    /// When the SYN-ACK is sent again by itself: after 1, 3 and 7 s. At 15 s it is over. Far never sends one: Near
+    /// said it.
+    pub(crate) fn next_syn_ack(&self, role: Role) -> Option<Instant> {
         let clock = &self.clock;
         let waited = (1u32 << (clock.syn_acks + 1)) - 1;
-        (clock.syn_acks + 1 < SYN_ACK_TRIES_MAX).then(|| clock.born + backoff(1) * waited)
+        let may = role.spoofs() && self.spoof.is_some() && clock.syn_acks + 1 < SYN_ACK_TRIES_MAX;
+        may.then(|| clock.born + backoff(1) * waited)
     }
 
     /// What is around everything that is sent to the server.
@@ -279,6 +279,21 @@ impl Handshake {
             ..bare(seq, real.isn + 1)
         })?;
         Some(with_urgent(frame, pointer))
+    }
+
+    /// The client's acknowledgement of our SYN-ACK once more, in its own numbers: Near repeats it for Far.
+    pub(crate) fn answer_again(&self) -> Option<Vec<u8>> {
+        let spoof = self.spoof?;
+        let clocks = self.client.timestamps.filter(|_| spoof.timestamps);
+        let options = clocks.map_or(TcpOptionList::new(), |(value, _)| {
+            TcpOptionList::new().no_operation().no_operation().timestamps(value, spoof.cookie.timestamp)
+        });
+        self.server_frame(Segment {
+            flags: TcpFlags::ACK,
+            window: self.client.window,
+            options,
+            ..bare(self.first_byte(), spoof.cookie.isn + 1)
+        })
     }
 
     /// Bytes of options in what [`Handshake::to_server`] makes.

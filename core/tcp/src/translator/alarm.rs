@@ -48,7 +48,7 @@ impl<S: Slots> Translator<S> {
             self.fail(now, handshake, Cause::ClientSilent, Memory::None);
             return;
         }
-        if handshake.spoof.is_some() && handshake.next_syn_ack().is_some_and(|due| due <= now) {
+        if handshake.next_syn_ack(self.config.role).is_some_and(|due| due <= now) {
             handshake.clock.syn_acks += 1;
             self.counters.syn_acks_resent += 1;
             let syn_ack = handshake.syn_ack();

@@ -187,7 +187,9 @@ impl<S: Slots> Translator<S> {
     ) -> Fate {
         let first = handshake.first_byte();
         let window = handshake.spoof.map_or(0, |spoof| spoof.window);
-        if !seen.seq.within(first, u32::from(window) + 1) {
+        // A client that was promised no window asks for one so (RFC 9293 §3.8.6.1), and that is an answer, too.
+        let probes = seen.seq + 1 == first && seen.payload.is_empty() && !seen.has(TcpFlags::FIN);
+        if !probes && !seen.seq.within(first, u32::from(window) + 1) {
             self.counters.out_of_window += 1;
             self.handshakes.put(handshake);
             // What Near does not need is Far's.
@@ -198,6 +200,7 @@ impl<S: Slots> Translator<S> {
             handshake.client.timestamps = seen.timestamps;
         }
         match handshake.state {
+            FlowState::AwaitClient if probes => return self.join_and_acknowledge(now, handshake),
             FlowState::AwaitClient => return self.join_in_passing(now, arrival, seen, handshake),
             FlowState::HalfOpen => handshake.step(FlowStep::ClientAnswers),
             FlowState::AwaitServer

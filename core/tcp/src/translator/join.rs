@@ -41,6 +41,15 @@ impl<S: Slots> Translator<S> {
         Fate::Pass
     }
 
+    /// The client answered last, with a segment that the server would not take for an answer.
+    pub(crate) fn join_and_acknowledge(&mut self, now: Instant, handshake: Handshake) -> Fate {
+        if let Some((_, handshake)) = self.join(now, handshake, FlowStep::ClientAnswers) {
+            let ack = handshake.to_server(handshake.first_byte(), TcpFlags::ACK, None, &[]);
+            self.send(Side::Server, handshake.tag, ack);
+        }
+        Fate::Consumed
+    }
+
     /// The server answered last: it gets what the client said.
     pub(crate) fn join_and_flush(
         &mut self,

@@ -71,6 +71,12 @@ impl<S: Slots> Translator<S> {
             // Far answers the server. The client has its SYN-ACK.
             self.counters.repeated_syn_acks += u64::from(handshake.real.is_some());
             handshake.real = Some(real);
+            if handshake.state == FlowState::AwaitServer {
+                // Far lets it through because it has not heard the client, who has nothing more to say.
+                self.counters.acknowledged_again += 1;
+                let answer = handshake.answer_again();
+                self.send(Side::Server, handshake.tag, answer);
+            }
             self.handshakes.put(handshake);
             return Fate::Consumed;
         }
@@ -103,6 +109,9 @@ impl<S: Slots> Translator<S> {
         let follows = handshake.real.is_some_and(|real| seen.seq == real.isn + 1);
         let translated = handshake.spoofed().is_some_and(|spoofed| seen.seq == spoofed + 1);
         let near = self.config.role == Role::Near;
+        // Far's RST acknowledges what it held. One that does not is the server's, to a segment that Far let
+        // through because it had not heard of the flow: the SYN was lost, and comes again.
+        let translated = translated && seen.has(TcpFlags::ACK);
         if !(answers || follows || near && translated) {
             self.counters.blind_resets += 1;
             self.handshakes.put(handshake);

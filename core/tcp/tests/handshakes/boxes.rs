@@ -368,3 +368,50 @@ fn data_goes_along_with_a_syn_only_where_it_may_arrive_twice() {
     lab.passes(&syn()).passes(&syn_ack()).passes(&syn().port(40_001));
     assert_eq!(lab.state(), Some(FlowState::Bypass));
 }
+
+#[test]
+fn a_clients_answer_that_is_lost_between_the_boxes_is_repeated_when_the_server_asks() {
+    let mut pair = Pair::warm();
+    let said = pair.client(&syn());
+    let ready = Ready::new(&said[0].1);
+    // The client has nothing to say but this, and it is lost.
+    pair.near.hear(&ready.client(ACK, 0));
+    assert_eq!(pair.near.everything().len(), 1);
+    // Far has not heard of it and lets the SYN-ACK through. Near says what the client said.
+    let said = pair.server(&syn_ack());
+    assert_eq!(said, [(S, read(S, &ready.translated(ACK, 0)).1)]);
+    assert_eq!(pair.far.state(), Some(FlowState::Established));
+}
+
+#[test]
+fn far_sends_no_syn_acks_of_its_own_and_takes_a_probe_for_an_answer() {
+    let mut pair = Pair::warm();
+    let said = pair.client(&syn());
+    let ready = Ready::new(&said[0].1);
+    pair.far.hear(&syn_ack());
+    assert_eq!(pair.far.everything().len(), 1, "for Near");
+    // A client that was promised no window asks for one with an octet that was acknowledged.
+    let mut probe = ready.client(ACK, 0);
+    probe.seq -= 1;
+    pair.far.at(900).hear(&probe);
+    assert_eq!(pair.far.state(), Some(FlowState::Established));
+    pair.far.says(S, &ready.translated(ACK, 0));
+    pair.far.at(20_000).quiet();
+}
+
+#[test]
+fn a_reset_that_the_server_sends_to_what_far_let_through_ends_no_handshake() {
+    let mut pair = Pair::warm();
+    let said = pair.client(&syn());
+    let ready = Ready::new(&said[0].1);
+    pair.near.hear(&ready.client(ACK, 0).data(&bytes(100)));
+    pair.near.everything();
+    // It answers a segment of which the server knows nothing: the number is the segment's, and nothing is acknowledged.
+    let mut reset = ready.shifted(RST, 0, 0);
+    reset.ack = 0;
+    pair.near.hear(&reset).quiet();
+    assert_eq!(pair.near.counters().blind_resets, 1);
+    // Far's own acknowledges what it held.
+    pair.near.hear(&ready.shifted(RST | ACK, 0, 100));
+    assert_eq!(pair.near.everything().len(), 1);
+}
