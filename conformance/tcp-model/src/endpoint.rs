@@ -273,7 +273,8 @@ impl Endpoint {
     /// A segment arrived. What is wrong with it comes back.
     pub fn handle(&mut self, now: Instant, segment: &Segment, known: Known<'_>) -> Vec<Breach> {
         let mut found = Vec::new();
-        if known.genuine {
+        // After the end anything may still arrive, from a peer that began anew for all we know.
+        if known.genuine && !self.is_over() {
             self.judge(now, segment, known, &mut found);
         }
         self.process(now, segment);

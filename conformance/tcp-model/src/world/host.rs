@@ -53,6 +53,20 @@ impl Host {
         }
     }
 
+    /// How far the server of a tuple got in any connection with the client that began with `iss`: what it sent, what it
+    /// acknowledged, where its window ended.
+    pub(super) fn farthest(&self, tuple: Tuple, iss: u32) -> Option<(i64, i64, i64)> {
+        let all = self.ends.iter().filter(|(known, end)| *known == tuple && end.numbers().1 == Some(iss));
+        let each = all.map(|(_, end)| (end.sent_max(), end.told().0, end.told().1));
+        each.reduce(|one, other| (one.0.max(other.0), one.1.max(other.1), one.2.max(other.2)))
+    }
+
+    /// Whether a late copy of a SYN has begun this connection once more: nobody is at its other end.
+    fn is_echo(&self, tuple: Tuple) -> bool {
+        let Some(irs) = self.end(tuple).map(|end| end.numbers().1) else { return false };
+        self.ends.iter().filter(|(known, end)| *known == tuple && end.numbers().1 == irs).count() > 1
+    }
+
     /// A segment for the client.
     pub(super) fn hear(&mut self, now: Instant, segment: &Segment, known: Known<'_>) -> Vec<Breach> {
         if let Some(end) = self.end_mut(tuple_of(segment, true)) {

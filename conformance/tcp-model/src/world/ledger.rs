@@ -51,7 +51,8 @@ pub struct Ledger {
 struct Entry {
     at: Instant,
     spoof: Segment,
-    frame: Vec<u8>,
+    /// The answer as it was given, and has to be given again.
+    frame: Option<Vec<u8>>,
     real: Option<Segment>,
     state: Stage,
     /// The client has acknowledged the answer.
@@ -244,14 +245,14 @@ impl Ledger {
             .get(&tuple)
             .filter(|entry| entry.spoof.ack == spoof.ack && entry.state != Stage::Lost)
         {
-            let same = entry.frame == wire.bytes;
+            let same = entry.frame.as_ref().is_none_or(|frame| *frame == wire.bytes);
             let before = entry.spoof.clone();
             self.expect(same, now, Invariant::I15SameAnswer, || format!("{before}\n  and then {spoof}"));
             return;
         }
         let entry = Entry {
             at: now,
-            frame: wire.bytes.clone(),
+            frame: Some(wire.bytes.clone()),
             spoof,
             real: None,
             state: Stage::Opening,
@@ -281,6 +282,13 @@ impl Ledger {
         let entry = self.entries.get(&tuple);
         let windows = entry.and_then(|entry| Some((entry.spoof.window, entry.real.as_ref()?.window)));
         windows.filter(|(promised, real)| promised > real).map_or(0, |(promised, _)| promised)
+    }
+
+    /// A box was replaced: answers may be written anew.
+    pub fn forget_answers(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.frame = None;
+        }
     }
 
     /// Whether the box that answered this connection is gone with what it knew.

@@ -184,6 +184,7 @@ impl<'a> World<'a> {
         let Some(restart) = restart else { return };
         let fresh = self.boxes[restart.place].restart(self.now, restart.keeps_table);
         self.boxes[restart.place] = fresh;
+        self.ledger.forget_answers();
         // What is near the client keeps nothing that could be lost.
         if restart.place + 1 == self.boxes.len() {
             self.ledger.replaced(restart.keeps_table);
@@ -344,14 +345,12 @@ impl<'a> World<'a> {
 
     /// What only somebody can tell who sees both ends.
     fn judge_for_client(&mut self, tuple: Tuple, segment: &Segment) {
-        let (Some(client), Some(server)) = (self.hosts[0].end(tuple), self.hosts[1].end(tuple)) else {
-            return;
-        };
+        let Some(client) = self.hosts[0].end(tuple).filter(|client| !client.is_over()) else { return };
         let (iss, Some(irs)) = client.numbers() else { return };
-        if segment.has(flag::SYN) || segment.has(flag::RST) || server.numbers().1 != Some(iss) {
+        let Some((sent, told, edge)) = self.hosts[1].farthest(tuple, iss) else { return };
+        if segment.has(flag::SYN) || segment.has(flag::RST) {
             return;
         }
-        let (told, edge) = server.told();
         let ack = i64::from(segment.ack.wrapping_sub(iss) as i32);
         let seq = i64::from(segment.seq.wrapping_sub(irs) as i32);
         let now = self.now;
@@ -359,7 +358,6 @@ impl<'a> World<'a> {
             format!("{ack} octets are acknowledged, and the server acknowledged {told}: {segment}")
         });
         // Offsets are compared where they fit: streams are shorter than half the space.
-        let sent = server.sent_max();
         let end = seq + i64::from(segment.length());
         self.ledger.expect(seq >= 0 && end <= sent, now, Invariant::I7Continuous, || {
             format!("octets {seq}-{end}, and the server sent {sent}: {segment}")

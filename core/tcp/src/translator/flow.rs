@@ -17,6 +17,12 @@ use crate::{Event, FlowKey, FlowState, SeqNumber, Side, Translation};
 pub(crate) const FLUSHING: u32 = 1;
 /// In a slot's mark: the client sent another SYN, so the server may begin anew.
 pub(crate) const REOPENED: u32 = 2;
+/// How long a server's RSTs to something that Far knew nothing about are not believed, in ticks: until Near has sent the
+/// SYN again ([`crate::SYN_RTO`]) and it has come here.
+const REFLEX_TICKS: u16 = 6;
+/// In the mark of a flow that is not touched: nobody knew it when Far was asked. Its notes are the number and the
+/// acknowledgement of what the client said then.
+pub(crate) const ASKED: u32 = 4;
 /// Where in a mark the client's window stands, in six bits.
 const WINDOW_SHIFT: u32 = 2;
 /// Where the tag of Sr stands, in eight bits.
@@ -207,17 +213,51 @@ impl<S: Slots> Translator<S> {
     }
 
     fn on_bypassed(&mut self, now: Instant, place: usize, arrival: &mut Arrival<'_>, seen: &Seen) -> Fate {
-        let isn = SeqNumber(self.flows.slot(place).translation().delta);
-        if arrival.leg.side == Side::Client && seen.is_opening() && seen.seq != isn {
-            // Another connection between the same ports.
+        let slot = self.flows.slot(place);
+        let is_other = seen.seq != SeqNumber(slot.translation().delta) || slot.mark() == ASKED;
+        if arrival.leg.side == Side::Client && seen.is_opening() && is_other {
+            // Another connection between the same ports, or one whose SYN was late.
             self.close(place);
             return self.on_stranger(now, arrival);
+        }
+        if self.flows.slot(place).mark() == ASKED
+            && let Some(fate) = self.on_asked(now, place, arrival, seen)
+        {
+            return fate;
         }
         self.update(place, |state, mark| (state, mark), now);
         if arrival.leg.side == Side::Server && seen.is_accepting() {
             self.learn_from_bypass(now, place, arrival, seen);
         }
         Fate::Pass
+    }
+
+    /// Far: something for a flow that it knew nothing about, perhaps because the SYN was overtaken or lost.
+    fn on_asked(
+        &mut self,
+        now: Instant,
+        place: usize,
+        arrival: &mut Arrival<'_>,
+        seen: &Seen,
+    ) -> Option<Fate> {
+        let slot = self.flows.slot(place);
+        let notes = slot.translation();
+        match arrival.leg.side {
+            Side::Client if seen.seq.before(SeqNumber(notes.delta)) => {
+                // Only the first segment has proof, and this one comes before what was first here.
+                self.close(place);
+                Some(self.on_stranger(now, arrival))
+            }
+            Side::Server if seen.has(TcpFlags::RST) && !seen.has(TcpFlags::ACK) => {
+                // What the server says to a segment that it cannot place. The SYN may still come; if it does not,
+                // the client says the same again, and hears the answer.
+                let age = (Tick::of(now).0 as u16).wrapping_sub(slot.segment_size());
+                let reflex = seen.seq == SeqNumber(notes.clock) && age <= REFLEX_TICKS;
+                self.counters.blind_resets += u64::from(reflex);
+                reflex.then_some(Fate::Consumed)
+            }
+            Side::Client | Side::Server => None,
+        }
     }
 
     /// Something for a flow whose handshake failed: whoever sent it is told again.

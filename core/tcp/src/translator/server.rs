@@ -109,9 +109,6 @@ impl<S: Slots> Translator<S> {
         let follows = handshake.real.is_some_and(|real| seen.seq == real.isn + 1);
         let translated = handshake.spoofed().is_some_and(|spoofed| seen.seq == spoofed + 1);
         let near = self.config.role == Role::Near;
-        // Far's RST acknowledges what it held. One that does not is the server's, to a segment that Far let
-        // through because it had not heard of the flow: the SYN was lost, and comes again.
-        let translated = translated && seen.has(TcpFlags::ACK);
         if !(answers || follows || near && translated) {
             self.counters.blind_resets += 1;
             self.handshakes.put(handshake);

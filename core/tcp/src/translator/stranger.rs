@@ -9,13 +9,14 @@ use gimlet_wire::{Envelope, Fragment, Segment, TcpFlags, TcpOptionList};
 
 use crate::config::RESET_FOR;
 use crate::cookie::{Cookie, Offer, offer_of};
-use crate::flow::slot::Slots;
+use crate::flow::slot::{Flow, Slots, Tick};
 use crate::handshake::{Client, Clock, FastOpen, Handshake, bare};
 use crate::translator::admit::checksum_holds;
 use crate::translator::client::promised;
+use crate::translator::flow::ASKED;
 use crate::translator::seen::{Arrival, Seen};
 use crate::translator::{Fate, Translator};
-use crate::{FlowState, Role, SeqNumber, Side, Unknown};
+use crate::{FlowState, Role, SeqNumber, Side, Translation, Unknown};
 
 /// The segment size in a SYN that is made up (RFC 8200 §5: what every path of IPv6 carries, less its headers).
 /// The client's own is in the SYN that was lost.
@@ -140,7 +141,17 @@ impl<S: Slots> Translator<S> {
         let room = self.bypassed < self.config.limits.flows.min(self.flows.limit()) / 4;
         let usual = !seen.flags.intersects(TcpFlags::RST | TcpFlags::SYN);
         if room && usual && arrival.layout.fragment == Fragment::Whole && checksum_holds(arrival) {
-            self.keep_bare(now, arrival.key, FlowState::Bypass, (seen.seq.0, 0));
+            let tick = Tick::of(now);
+            let flow = Flow {
+                key: arrival.key,
+                translation: Translation { delta: seen.seq.0, clock: seen.ack.0, ..Translation::IDENTITY },
+                // Whose size is no matter: when it was.
+                segment_size: tick.0 as u16,
+                state: FlowState::Bypass as u8,
+                mark: ASKED,
+                seen: tick,
+            };
+            self.keep(now, &flow);
         }
     }
 

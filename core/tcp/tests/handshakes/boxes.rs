@@ -404,14 +404,34 @@ fn a_reset_that_the_server_sends_to_what_far_let_through_ends_no_handshake() {
     let mut pair = Pair::warm();
     let said = pair.client(&syn());
     let ready = Ready::new(&said[0].1);
-    pair.near.hear(&ready.client(ACK, 0).data(&bytes(100)));
-    pair.near.everything();
-    // It answers a segment of which the server knows nothing: the number is the segment's, and nothing is acknowledged.
+    let mut far = Lab::new(Role::Far);
+    // The SYN is late, and so is the first segment with its proof: Far lets through what it cannot place.
+    let second = ready.client(ACK, 100).data(&bytes(100));
+    far.hear(&second).says(S, &second);
+    // So does the server not know it, and says so with the number that the segment acknowledges.
     let mut reset = ready.shifted(RST, 0, 0);
     reset.ack = 0;
-    pair.near.hear(&reset).quiet();
-    assert_eq!(pair.near.counters().blind_resets, 1);
-    // Far's own acknowledges what it held.
-    pair.near.hear(&ready.shifted(RST | ACK, 0, 100));
-    assert_eq!(pair.near.everything().len(), 1);
+    far.hear(&reset).quiet();
+    assert_eq!(far.counters().blind_resets, 1);
+    // The first segment counts although it comes second: its proof is as good.
+    far.hear(&ready.client(ACK, 0).data(&bytes(100)));
+    assert_eq!(far.counters().syns_made_up, 1);
+    // Nobody comes: after a while the server is believed.
+    let mut far = Lab::new(Role::Far);
+    far.hear(&second).says(S, &second);
+    far.at(3_000).hear(&reset).says(C, &reset);
+}
+
+#[test]
+fn a_syn_begins_a_flow_that_far_knew_nothing_about() {
+    let mut pair = Pair::warm();
+    let said = pair.client(&syn());
+    let ready = Ready::new(&said[0].1);
+    // A probe is as early as the SYN itself.
+    let mut far = Lab::new(Role::Far);
+    let mut probe = ready.client(ACK, 0);
+    probe.seq -= 1;
+    far.hear(&probe).says(S, &probe);
+    far.hear(&syn()).says(S, &syn());
+    assert_eq!(far.state(), Some(FlowState::HalfOpen));
 }
