@@ -39,7 +39,7 @@ pub use middle::{Middle, News, Side, Straight, Tuple, Wire};
 pub use sabotage::Saboteur;
 pub use segment::{Dress, Options, Segment, Unreadable, flag};
 pub use stack::{App, READ_EVERY, Stack, content};
-pub use subject::{boxes, play, play_before};
+pub use subject::{Subject, boxes, play, play_before};
 pub use table::Table;
 pub use world::{
     Card, FlowPlan, Given, Ledger, LinkPlan, Outage, Outcome, Plan, Played, Restart, Service, Tell, Topology,

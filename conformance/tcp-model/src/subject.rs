@@ -134,7 +134,8 @@ impl Middle for Subject {
     fn counted(&self) -> String {
         let counters = self.translator.counters();
         let moved = counters.each().filter(|(_, count)| *count > 0);
-        moved.map(|(name, count)| format!(" {name} {count}")).collect()
+        let words: Vec<String> = moved.map(|(name, count)| format!(" {name} {count}")).collect();
+        words.concat()
     }
 
     fn knows(&self, wanted: Tuple) -> bool {

@@ -91,6 +91,7 @@ impl Host {
     ) -> Vec<Breach> {
         let tuple = tuple_of(segment, false);
         let opens = segment.flags & (flag::SYN | flag::ACK | flag::RST | flag::FIN) == flag::SYN;
+        let known = Known { genuine: known.genuine && !self.is_echo(tuple), ..known };
         let end = self.end_mut(tuple).filter(|end| !(opens && end.state() == crate::endpoint::State::Closed));
         if let Some(end) = end {
             return end.handle(now, segment, known);
