@@ -15,7 +15,9 @@ use gimlet_wire::{Envelope, Layout, Segment, TcpFlags, TcpOptionList};
 /// Segments that are sent in turn, again and again.
 const RING: usize = 1024;
 /// Segments of one round where each is of another flow.
-const ROUND: u64 = 10_000;
+const ROUND: u64 = 8_000;
+/// Segments that are foreseen together.
+const BATCH: usize = 16;
 const NOW: Instant = Instant::from_millis(1_000);
 const PORT: u16 = 8080;
 
@@ -72,7 +74,11 @@ impl End {
     }
 
     fn server(self) -> IpAddr {
-        if self.v6 { Ipv6Addr::from_bits(0xfd01 << 112 | 1).into() } else { Ipv4Addr::new(10, 200, 0, 1).into() }
+        if self.v6 {
+            Ipv6Addr::from_bits(0xfd01 << 112 | 1).into()
+        } else {
+            Ipv4Addr::new(10, 200, 0, 1).into()
+        }
     }
 
     fn frame(self, side: Side, segment: Segment<'_>) -> Vec<u8> {
@@ -131,7 +137,10 @@ impl Box_ {
         for v6 in [false, true] {
             // The first contact is learned.
             let first = End { n: u32::MAX >> 9, v6 };
-            box_.hears(Side::Client, first.frame(Side::Client, segment(TcpFlags::SYN, 1, 0, syn_options(), &[])));
+            box_.hears(
+                Side::Client,
+                first.frame(Side::Client, segment(TcpFlags::SYN, 1, 0, syn_options(), &[])),
+            );
             let answer = segment(TcpFlags::SYN | TcpFlags::ACK, 1, 2, syn_options(), &[]);
             box_.hears(Side::Server, first.frame(Side::Server, answer));
         }
@@ -193,9 +202,8 @@ fn beside(table: &mut Table, work: &'static str, flows: u32, payload: usize, v6:
     table.row(work, "gimlet", units, move || {
         let (translator, ring) = ours.get_mut();
         let leg = Leg::new(Side::Client);
-        ring.iter_mut().all(|frame| {
-            matches!(translator.handle_input(NOW, Input::new(leg, frame)), Verdict::Pass { .. })
-        })
+        ring.iter_mut()
+            .all(|frame| matches!(translator.handle_input(NOW, Input::new(leg, frame)), Verdict::Pass { .. }))
     });
     let mut theirs = Later::new(move || (Rewriter::of(flows, v6), ring(flows, payload, v6)));
     table.row(work, "etherparse", units, move || {
@@ -207,30 +215,80 @@ fn beside(table: &mut Table, work: &'static str, flows: u32, payload: usize, v6:
 /// A million flows: too many to be connected under valgrind, where a segment costs what it costs with fewer.
 fn many(table: &mut Table) {
     const FLOWS: u32 = 1_000_000;
+    let leg = Leg::new(Side::Client);
     let shared = Rc::new(RefCell::new(Later::new(|| Box_::connected(FLOWS, false).translator)));
-    let translator = Rc::clone(&shared);
     let mut frames = Later::new(|| ring(FLOWS, 0, false));
-    table.timed_row("an acknowledgement, 1,000,000 flows, the same ones in turn", "gimlet", RING as u64, move || {
-        let (mut translator, leg) = (translator.borrow_mut(), Leg::new(Side::Client));
-        let translator = translator.get_mut();
-        frames.get_mut().iter_mut().all(|frame| {
-            matches!(translator.handle_input(NOW, Input::new(leg, frame)), Verdict::Pass { .. })
-        })
-    });
+    let translator = Rc::clone(&shared);
+    table.timed_row(
+        "an acknowledgement, 1,000,000 flows, the same ones in turn",
+        "gimlet",
+        RING as u64,
+        move || {
+            let mut translator = translator.borrow_mut();
+            let translator = translator.get_mut();
+            frames.get_mut().iter_mut().all(|frame| {
+                matches!(translator.handle_input(NOW, Input::new(leg, frame)), Verdict::Pass { .. })
+            })
+        },
+    );
+    let (translator, mut next) = (Rc::clone(&shared), Picker::new(FLOWS));
     let mut frame = ring(1, 0, false).swap_remove(0);
-    let mut at = 0x9e37_79b9_7f4a_7c15u64;
     table.timed_row("an acknowledgement, 1,000,000 flows, each time another", "gimlet", ROUND, move || {
-        let (mut translator, leg) = (shared.borrow_mut(), Leg::new(Side::Client));
+        let mut translator = translator.borrow_mut();
         let translator = translator.get_mut();
         (0..ROUND).all(|_| {
-            // xorshift64: nothing that a cache could foresee.
-            at ^= at << 13;
-            at ^= at >> 7;
-            at ^= at << 17;
-            readdress(&mut frame, ((at >> 32) * u64::from(FLOWS) >> 32) as u32);
+            readdress(&mut frame, next.pick());
             matches!(translator.handle_input(NOW, Input::new(leg, &mut frame)), Verdict::Pass { .. })
         })
     });
+    let (translator, mut next) = (Rc::clone(&shared), Picker::new(FLOWS));
+    let mut batch = vec![ring(1, 0, false).swap_remove(0); BATCH];
+    table.timed_row("the same, in batches of 16 that are foreseen", "gimlet", ROUND, move || {
+        let mut translator = translator.borrow_mut();
+        let translator = translator.get_mut();
+        (0..ROUND / BATCH as u64).all(|_| {
+            for frame in &mut batch {
+                readdress(frame, next.pick());
+            }
+            for frame in &batch {
+                translator.foresee(leg, frame);
+            }
+            batch.iter_mut().all(|frame| {
+                matches!(translator.handle_input(NOW, Input::new(leg, frame)), Verdict::Pass { .. })
+            })
+        })
+    });
+    let mut next = Picker::new(FLOWS * 2);
+    let mut memory = Later::new(|| vec![[1u64; 8]; 2 * FLOWS as usize]);
+    table.timed_row(
+        "one read from as much memory, each where the last one says",
+        "this machine",
+        ROUND,
+        move || {
+            let memory = memory.get_mut();
+            for _ in 0..ROUND {
+                let place = next.pick() as usize;
+                next.0 ^= memory[place][6];
+            }
+            next.0
+        },
+    );
+}
+
+/// Numbers of flows, in no order that a cache could foresee (xorshift64).
+struct Picker(u64, u32);
+
+impl Picker {
+    fn new(flows: u32) -> Self {
+        Self(0x9e37_79b9_7f4a_7c15, flows)
+    }
+
+    fn pick(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        ((self.0 >> 32) * u64::from(self.1) >> 32) as u32
+    }
 }
 
 /// Makes the IPv4 `frame` one of flow number `n`. Its checksums are those of another: nobody looks.

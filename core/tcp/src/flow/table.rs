@@ -131,6 +131,12 @@ impl<S: Slots> Table<S> {
         Some(&mut run[at])
     }
 
+    /// Reads from where the flow named `key` should be, and gives what cannot be known without reading.
+    #[inline]
+    pub(crate) fn peek(&self, key: &FlowKey) -> u64 {
+        self.slots.as_ref()[self.home(key)].words()[6]
+    }
+
     /// The slot at a place that [`Table::find`] or [`Table::insert`] gave.
     #[inline]
     pub(crate) fn slot(&self, place: usize) -> &Slot {
