@@ -34,10 +34,18 @@ pub const TIME_WAIT: Duration = Duration::from_secs(120);
 pub const LINGER: Duration = Duration::from_secs(10);
 /// How long a flow that is not touched is remembered after its last segment.
 pub const BYPASS_IDLE: Duration = Duration::from_secs(60);
-/// How often the sweep looks.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// The sweep has seen every slot after this many looks.
-pub const SWEEPS_PER_ROUND: usize = 16;
+/// How long the sweep takes to look at every slot.
+pub const SWEEP_ROUND: Duration = Duration::from_secs(16);
+/// Slots that it looks at in one go, unless the table is small: more would make frames wait.
+pub const SWEEP_SLOTS_MAX: usize = 4_096;
+/// Goes in a round, at least.
+const SWEEPS_MIN: usize = 16;
+
+/// How many slots to look at in one go, and how long to wait for the next, in a table of `slots`.
+pub(crate) fn sweep(slots: usize) -> (usize, Duration) {
+    let goes = slots.div_ceil(SWEEP_SLOTS_MAX).max(SWEEPS_MIN);
+    (slots.div_ceil(goes), SWEEP_ROUND / goes as u32)
+}
 
 /// Doubling, from [`SYN_RTO`] on, for the wait after the `tries`-th transmission.
 pub(crate) fn backoff(tries: u8) -> Duration {
@@ -103,6 +111,19 @@ mod tests {
         alarms.reset(3, None, Some(at(1)));
         alarms.reset(3, Some(at(1)), None);
         assert_eq!((alarms.deadline(), alarms.keys().count()), (None, 0));
+    }
+
+    #[test]
+    fn a_round_of_the_sweep_takes_as_long_for_every_table_and_no_go_takes_long() {
+        for slots in [1, 385, 131_201, 2_097_281, 8_388_737] {
+            let (count, wait) = sweep(slots);
+            let goes = slots.div_ceil(count) as u32;
+            assert!(
+                count <= SWEEP_SLOTS_MAX && wait >= Duration::from_millis(7),
+                "{slots}: {count}, {wait:?}"
+            );
+            assert!(wait * goes <= SWEEP_ROUND, "{slots}");
+        }
     }
 
     #[test]

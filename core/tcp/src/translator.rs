@@ -31,7 +31,6 @@ use crate::handshake::Handshake;
 use crate::handshake::pending::Handshakes;
 use crate::policy::{Limiter, Policy};
 use crate::state::FlowState;
-use crate::timer::SWEEP_EVERY;
 use crate::translator::seen::{Arrival, Seen};
 use crate::{
     Allow, AllowError, Attached, ConfigError, Counters, Event, FlowKey, FlowReport, Leg, Secret, Side, Slot,
@@ -68,8 +67,6 @@ pub(crate) struct Moments {
     draining: bool,
     /// Which client was told last that its segments are too large.
     told: Option<(FlowKey, Instant)>,
-    /// Far's searches for a promise in the second that began then.
-    searches: (Instant, u32),
 }
 
 /// A translator: one machine per pair of interfaces.
@@ -115,12 +112,11 @@ impl<S: Slots> Translator<S> {
         let moments = Moments {
             started: now,
             now,
-            sweep: (flows.len() > 0).then(|| now + SWEEP_EVERY),
+            sweep: (flows.len() > 0).then_some(now),
             cursor: 0,
             quiet_until: Instant::ZERO,
             draining: false,
             told: None,
-            searches: (now, 0),
         };
         let mut keys = rng.fork("keys");
         let translator = Self {

@@ -6,9 +6,7 @@ use gimlet_wire::{TcpFlags, TcpOptionList};
 use crate::flow::slot::{Flow, Slot, Slots, Tick};
 use crate::handshake::bare;
 use crate::state::FlowStep;
-use crate::timer::{
-    BYPASS_IDLE, ESTABLISHED_IDLE, HALF_CLOSED_IDLE, LINGER, SWEEP_EVERY, SWEEPS_PER_ROUND, TIME_WAIT,
-};
+use crate::timer::{BYPASS_IDLE, ESTABLISHED_IDLE, HALF_CLOSED_IDLE, LINGER, TIME_WAIT, sweep};
 use crate::translator::seen::{Arrival, Seen};
 use crate::translator::{Fate, Translator};
 use crate::{Event, FlowKey, FlowState, SeqNumber, Side, Translation};
@@ -338,7 +336,7 @@ impl<S: Slots> Translator<S> {
         let place = self.flows.insert(flow).ok()?;
         self.bypassed += usize::from(flow.state == FlowState::Bypass as u8);
         if self.moments.sweep.is_none() {
-            self.moments.sweep = Some(now + SWEEP_EVERY);
+            self.moments.sweep = Some(now + sweep(self.flows.slots()).1);
         }
         Some(place)
     }
@@ -382,7 +380,7 @@ impl<S: Slots> Translator<S> {
 
     /// Looks at a part of the table and forgets what is over.
     pub(crate) fn sweep(&mut self, now: Instant) {
-        let count = self.flows.slots().div_ceil(SWEEPS_PER_ROUND);
+        let (count, wait) = sweep(self.flows.slots());
         let Self { flows, events, bypassed, counters, handshakes, .. } = self;
         let cursor = flows.sweep(self.moments.cursor, count, |slot| {
             let keep = !is_expired(slot, now);
@@ -399,7 +397,7 @@ impl<S: Slots> Translator<S> {
             keep
         });
         self.moments.cursor = cursor;
-        self.moments.sweep = (self.flows.len() > 0).then(|| now + SWEEP_EVERY);
+        self.moments.sweep = (self.flows.len() > 0).then(|| now + wait);
     }
 }
 

@@ -2,13 +2,12 @@
 
 use alloc::boxed::Box;
 use core::net::IpAddr;
-use core::time::Duration;
 
 use gimlet_machine::Instant;
 use gimlet_wire::{Envelope, Fragment, Segment, TcpFlags, TcpOptionList};
 
 use crate::config::RESET_FOR;
-use crate::cookie::{Cookie, Offer, offer_of};
+use crate::cookie::{Offer, offer_of};
 use crate::flow::slot::{Flow, Slots, Tick};
 use crate::handshake::{Client, Clock, FastOpen, Handshake, bare};
 use crate::translator::admit::checksum_holds;
@@ -21,9 +20,6 @@ use crate::{FlowState, Role, SeqNumber, Side, Translation, Unknown};
 /// The segment size in a SYN that is made up (RFC 8200 §5: what every path of IPv6 carries, less its headers).
 /// The client's own is in the SYN that was lost.
 const SEGMENT_SIZE_MADE_UP: u16 = 1_220;
-/// How often a promise is looked for that no clock echoes. Each takes some tens of microseconds, so all of them
-/// take a hundredth of the time.
-const SEARCHES_PER_SECOND: u32 = 200;
 
 impl<S: Slots> Translator<S> {
     /// Whether anything is to be done about segments of unknown flows from this side.
@@ -58,7 +54,8 @@ impl<S: Slots> Translator<S> {
     }
 
     /// The handshake whose SYN was lost on its way here, if this is the first segment of a client that Near
-    /// answered. Everything about it is in the cookie: nobody makes one up.
+    /// answered. Everything about it is in the cookie: nobody makes one up. A client without a clock echoes
+    /// nothing, and has to wait until Near sends the SYN again.
     fn make_up(&mut self, now: Instant, arrival: &Arrival<'_>, seen: &Seen) -> Option<Handshake> {
         let usual = seen.has(TcpFlags::ACK) && !seen.flags.intersects(TcpFlags::SYN | TcpFlags::RST);
         let whole = arrival.layout.fragment == Fragment::Whole;
@@ -66,60 +63,32 @@ impl<S: Slots> Translator<S> {
             return None;
         }
         let isn = seen.seq - 1;
-        let (cookie, offer) = match seen.timestamps {
-            // The echo is T', to the bit: nobody else has said anything to this client.
-            Some((_, echo)) => {
-                let offer = offer_of(echo);
-                let cookie = self.check(arrival, seen, offer).filter(|cookie| cookie.timestamp == echo)?;
-                (cookie, offer)
-            }
-            None => self.search(now, arrival, seen)?,
-        };
+        let (value, echo) = seen.timestamps?;
+        let offer = offer_of(echo);
+        // The echo is T', to the bit: nobody else has said anything to this client.
+        let (client, server) = (arrival.key.client(), arrival.key.server());
+        let (cookie, _) = self.cookies.check(client, server, isn, offer, seen.ack - 1)?;
+        if cookie.timestamp != echo {
+            return None;
+        }
         // Whoever has proof goes before those that have none.
         let room = !self.is_full() || self.handshakes.evict_unproven() && !self.is_full();
         if !room || !checksum_holds(arrival) {
             self.counters.overload += u64::from(!room);
             return None;
         }
-        let clock = seen.timestamps.map(|(value, _)| value);
         Some(Handshake {
             key: arrival.key,
             state: FlowState::HalfOpen,
-            syn: made_up_syn(arrival, isn, offer, clock),
+            syn: made_up_syn(arrival, isn, offer, value),
             tag: arrival.leg.tag,
-            client: Client { isn, window: seen.window, clock, timestamps: seen.timestamps },
-            spoof: Some(promised(cookie, offer, clock.is_some())),
+            client: Client { isn, window: seen.window, clock: Some(value), timestamps: seen.timestamps },
+            spoof: Some(promised(cookie, offer, true)),
             real: None,
             hold: None,
             clock: Clock { born: now, syn_at: now, syns: 1, syn_acks: 0, due: None },
             fast_open: FastOpen::Off,
             doubtful: false,
-        })
-    }
-
-    fn check(&self, arrival: &Arrival<'_>, seen: &Seen, offer: Offer) -> Option<Cookie> {
-        let (client, server) = (arrival.key.client(), arrival.key.server());
-        self.cookies.check(client, server, seen.seq - 1, offer, seen.ack - 1).map(|(cookie, _)| cookie)
-    }
-
-    /// What Near promised to a client that has no clock to echo it, by trying everything that it may have been.
-    /// That takes a while, so it is done a few times a second at most.
-    fn search(&mut self, now: Instant, arrival: &Arrival<'_>, seen: &Seen) -> Option<(Cookie, Offer)> {
-        let (since, searches) = self.moments.searches;
-        let fresh = now.since(since) >= Duration::from_secs(1);
-        if !fresh && searches >= SEARCHES_PER_SECOND {
-            return None;
-        }
-        self.moments.searches = if fresh { (now, 1) } else { (since, searches + 1) };
-        let scales = 0..=gimlet_wire::WINDOW_SHIFT_MAX;
-        let pairs = scales.clone().flat_map(|ours| scales.clone().map(move |theirs| (Some(ours), theirs)));
-        pairs.chain([(None, 0)]).find_map(|(client_scale, server_scale)| {
-            [(false, false), (true, false), (false, true), (true, true)].into_iter().find_map(
-                |(sack, ecn)| {
-                    let offer = Offer { client_scale, server_scale, sack, ecn };
-                    self.check(arrival, seen, offer).map(|cookie| (cookie, offer))
-                },
-            )
         })
     }
 
@@ -192,7 +161,7 @@ impl<S: Slots> Translator<S> {
 }
 
 /// The SYN that was lost, as far as it can be known.
-fn made_up_syn(arrival: &Arrival<'_>, isn: SeqNumber, offer: Offer, clock: Option<u32>) -> Box<[u8]> {
+fn made_up_syn(arrival: &Arrival<'_>, isn: SeqNumber, offer: Offer, clock: u32) -> Box<[u8]> {
     let headers = match arrival.key.client().ip() {
         IpAddr::V4(_) => 20,
         IpAddr::V6(_) => 0,
@@ -201,9 +170,7 @@ fn made_up_syn(arrival: &Arrival<'_>, isn: SeqNumber, offer: Offer, clock: Optio
     if offer.sack {
         options = options.sack_permitted();
     }
-    if let Some(clock) = clock {
-        options = options.timestamps(clock, 0);
-    }
+    options = options.timestamps(clock, 0);
     if let Some(scale) = offer.client_scale {
         options = options.no_operation().window_scale(scale);
     }
