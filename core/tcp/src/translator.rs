@@ -31,6 +31,7 @@ use crate::handshake::Handshake;
 use crate::handshake::pending::Handshakes;
 use crate::policy::{Limiter, Policy};
 use crate::state::FlowState;
+use crate::timer::sweep;
 use crate::translator::seen::{Arrival, Seen};
 use crate::{
     Allow, AllowError, Attached, ConfigError, Counters, Event, FlowKey, FlowReport, Leg, Secret, Side, Slot,
@@ -105,14 +106,14 @@ impl<S: Slots> Translator<S> {
         config.check()?;
         let given = slots.as_ref().len();
         let (flows, attached) = Table::attach(slots, rng.fork("table"), Tick::of(now))
-            .filter(|(table, _)| table.limit() >= config.limits.flows.min(1))
+            .filter(|(table, _)| table.limit() >= config.limits.flows)
             .ok_or(ConfigError::Slots(given))?;
         let bypass = FlowState::Bypass as u8;
         let bypassed = flows.iter().filter(|slot| slot.state() == bypass).count();
         let moments = Moments {
             started: now,
             now,
-            sweep: (flows.len() > 0).then_some(now),
+            sweep: (flows.len() > 0).then(|| now + sweep(given).1),
             cursor: 0,
             quiet_until: Instant::ZERO,
             draining: false,

@@ -4,13 +4,13 @@ use alloc::boxed::Box;
 use core::net::SocketAddr;
 
 use gimlet_machine::Instant;
-use gimlet_wire::{Fragment, Network, Sum, TcpFlags, TcpOption};
+use gimlet_wire::{Fragment, Network, Sum, TcpFlags, TcpOption, checksum};
 
 use crate::config::{EARLY_DATA_MAX, EARLY_DATA_UNDER_PRESSURE};
 use crate::cookie::Offer;
 use crate::destination::{Profile, Warmth};
 use crate::flow::slot::Slots;
-use crate::handshake::{Client, Clock, FastOpen, Handshake, SEGMENT_SIZE_DEFAULT, Spoof};
+use crate::handshake::{Client, Clock, FastOpen, Handshake, SEGMENT_SIZE_DEFAULT, Spoof, fast_open_until};
 use crate::timer::BYPASS_IDLE;
 use crate::translator::seen::{Arrival, Seen, SynOptions};
 use crate::translator::{Fate, Translator};
@@ -190,7 +190,7 @@ impl<S: Slots> Translator<S> {
         let mut handshake = begin(now, arrival, seen, options, Some(spoof));
         let upgrade = self.config.role == Role::TfoUpgrade;
         if upgrade {
-            handshake.fast_open = FastOpen::Waiting(crate::handshake::fast_open_until(now));
+            handshake.fast_open = FastOpen::Waiting(fast_open_until(now));
         }
         let syn_ack = handshake.syn_ack();
         self.send(Side::Client, arrival.leg.tag, syn_ack);
@@ -322,7 +322,7 @@ pub(crate) fn checksum_holds(arrival: &Arrival<'_>) -> bool {
     let layout = &arrival.layout;
     let header = usize::from(layout.network_at)..usize::from(layout.transport_at);
     let is_addressed = match layout.network {
-        Network::V4 => gimlet_wire::checksum(&arrival.frame[header]) == 0,
+        Network::V4 => checksum(&arrival.frame[header]) == 0,
         Network::V6 => true,
     };
     let is_partial = arrival.leg.checksum == Checksum::Partial;

@@ -11,9 +11,9 @@ use crate::flow::slot::Slots;
 use crate::handshake::{FastOpen, Handshake, Spoof};
 use crate::hold::Hold;
 use crate::state::FlowStep;
-use crate::timer::SYN_REPEAT;
+use crate::timer::{BYPASS_IDLE, SYN_REPEAT};
 use crate::translator::admit::checksum_holds;
-use crate::translator::seen::{Arrival, Seen};
+use crate::translator::seen::{Arrival, Seen, SynOptions};
 use crate::translator::{Fate, Translator};
 use crate::{Bypass, Cause, EARLY_DATA_MAX, Event, FlowState, Role, Side};
 
@@ -158,7 +158,7 @@ impl<S: Slots> Translator<S> {
     fn recognise(&self, handshake: &Handshake, seen: &Seen) -> Option<Spoof> {
         let layout = Layout::of(&handshake.syn).ok()?;
         let syn = layout.tcp(&handshake.syn).ok()?;
-        let options = crate::translator::seen::SynOptions::of(&syn);
+        let options = SynOptions::of(&syn);
         let ecn = syn.flags().contains(TcpFlags::ECE);
         let claimed = seen.ack - 1;
         let scales = match (seen.timestamps, options.scale) {
@@ -311,7 +311,7 @@ impl<S: Slots> Translator<S> {
         handshake.step(FlowStep::StepAside);
         let flow = handshake.key;
         if !self.keep_bare(now, flow, handshake.state, (handshake.client.isn.0, 0)) {
-            self.moments.quiet_until = now + crate::timer::BYPASS_IDLE;
+            self.moments.quiet_until = now + BYPASS_IDLE;
         }
         self.tell(Event::Bypassed { flow, why: Bypass::Agreed });
         Fate::Pass

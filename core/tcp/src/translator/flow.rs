@@ -1,7 +1,9 @@
 //! Flows in the table: translated, aborted, or not touched.
 
+use alloc::vec::Vec;
+
 use gimlet_machine::Instant;
-use gimlet_wire::{TcpFlags, TcpOptionList};
+use gimlet_wire::{Envelope, Segment, TcpFlags, TcpOptionList};
 
 use crate::flow::slot::{Flow, Slot, Slots, Tick};
 use crate::handshake::bare;
@@ -199,7 +201,7 @@ impl<S: Slots> Translator<S> {
             .map_or(TcpOptionList::new(), |(value, echo)| {
                 TcpOptionList::new().no_operation().no_operation().timestamps(echo, value)
             });
-        let segment = gimlet_wire::Segment {
+        let segment = Segment {
             flags: TcpFlags::ACK,
             window: slot.translation().windows.to_server(expand((slot.mark() >> WINDOW_SHIFT) as u16)),
             options,
@@ -266,7 +268,7 @@ impl<S: Slots> Translator<S> {
         }
         self.counters.after_abort += 1;
         if seen.has(TcpFlags::ACK) && !seen.has(TcpFlags::RST) {
-            let segment = gimlet_wire::Segment { flags: TcpFlags::RST, ..bare(seen.ack, SeqNumber(0)) };
+            let segment = Segment { flags: TcpFlags::RST, ..bare(seen.ack, SeqNumber(0)) };
             match arrival.leg.side {
                 Side::Client => self.counters.resets_to_client += 1,
                 Side::Server => self.counters.resets_to_server += 1,
@@ -277,19 +279,15 @@ impl<S: Slots> Translator<S> {
     }
 
     /// Sends a segment back to where a frame came from.
-    pub(crate) fn answer(&mut self, arrival: &Arrival<'_>, segment: gimlet_wire::Segment<'_>) {
+    pub(crate) fn answer(&mut self, arrival: &Arrival<'_>, segment: Segment<'_>) {
         let Arrival { leg, frame, layout, key } = arrival;
         let (ours, theirs) = match leg.side {
             Side::Client => (key.server().port(), key.client().port()),
             Side::Server => (key.client().port(), key.server().port()),
         };
-        let segment = gimlet_wire::Segment { source_port: ours, destination_port: theirs, ..segment };
-        let envelope = gimlet_wire::Envelope {
-            hop_limit: 64,
-            traffic_class: 0,
-            ..gimlet_wire::Envelope::of(frame, layout).reversed()
-        };
-        let mut answer = alloc::vec::Vec::with_capacity(128);
+        let segment = Segment { source_port: ours, destination_port: theirs, ..segment };
+        let envelope = Envelope { hop_limit: 64, traffic_class: 0, ..Envelope::of(frame, layout).reversed() };
+        let mut answer = Vec::with_capacity(128);
         envelope.write(&mut answer, &segment);
         self.send(leg.side, leg.tag, Some(answer));
     }

@@ -1,13 +1,15 @@
 //! Both spaces are known: the flow goes into the table, and what was held goes out.
 
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use gimlet_machine::Instant;
-use gimlet_wire::TcpFlags;
+use gimlet_wire::{Envelope, Segment, TcpFlags, TcpOptionList};
 
 use crate::destination::{REFUSED_FOR, Unfit};
 use crate::flow::slot::{Flow, Slot, Slots, Tick};
 use crate::handshake::{FastOpen, Handshake, Real, SEGMENT_SIZE_DEFAULT, Spoof, bare};
+use crate::hold::Hold;
 use crate::state::FlowStep;
 use crate::translator::flow::{FLUSHING, mark};
 use crate::translator::seen::{Arrival, Seen};
@@ -128,7 +130,7 @@ impl<S: Slots> Translator<S> {
         }
     }
 
-    fn finish_flush(&mut self, now: Instant, place: usize, hold: &mut crate::hold::Hold) {
+    fn finish_flush(&mut self, now: Instant, place: usize, hold: &mut Hold) {
         hold.forget_fin();
         self.step_flow(place, FlowStep::Fin(Side::Client), now);
     }
@@ -194,17 +196,13 @@ impl<S: Slots> Translator<S> {
         let size = u32::from(self.flows.slot(place).segment_size());
         let headers = if arrival.key.client().is_ipv4() { 40 } else { 60 };
         let Arrival { leg, frame, layout, .. } = arrival;
-        let envelope = gimlet_wire::Envelope {
-            hop_limit: 64,
-            traffic_class: 0,
-            ..gimlet_wire::Envelope::of(frame, layout).reversed()
-        };
+        let envelope = Envelope { hop_limit: 64, traffic_class: 0, ..Envelope::of(frame, layout).reversed() };
         self.counters.too_large += 1;
         // Once per burst.
         let told = self.moments.told.is_some_and(|(key, at)| key == arrival.key && now.since(at) < BURST);
         if !told {
             self.moments.told = Some((arrival.key, now));
-            let mut told = alloc::vec::Vec::new();
+            let mut told = Vec::new();
             envelope.write_packet_too_big(&mut told, size + headers, &frame[layout.packet_range()]);
             self.send(Side::Client, leg.tag, Some(told));
         }
@@ -267,7 +265,7 @@ fn narrow(spoof: &Spoof, real: &Real) -> u16 {
 
 impl Handshake {
     /// What the server's SYN-ACK says to a client that has had one: acknowledgement and window without the SYN.
-    fn acknowledge(&self, ack: SeqNumber) -> Option<alloc::vec::Vec<u8>> {
+    fn acknowledge(&self, ack: SeqNumber) -> Option<Vec<u8>> {
         let (spoof, real) = (self.spoof?, self.real?);
         let windows = translation(&spoof, &real).windows;
         // The window of a SYN-ACK is not scaled, and those that follow are.
@@ -275,11 +273,11 @@ impl Handshake {
         let window =
             if windows == Windows::default() && scale == 0 { real.window } else { real.window >> scale };
         let clocks = self.client.timestamps.filter(|_| spoof.timestamps);
-        let options = clocks.map_or(gimlet_wire::TcpOptionList::new(), |(value, _)| {
+        let options = clocks.map_or(TcpOptionList::new(), |(value, _)| {
             let clock = spoof.cookie.timestamp;
-            gimlet_wire::TcpOptionList::new().no_operation().no_operation().timestamps(clock, value)
+            TcpOptionList::new().no_operation().no_operation().timestamps(clock, value)
         });
-        self.client_frame(gimlet_wire::Segment {
+        self.client_frame(Segment {
             flags: TcpFlags::ACK,
             window,
             options,

@@ -7,11 +7,11 @@ use crate::destination::{REFUSED_FOR, Unfit};
 use crate::flow::slot::Slots;
 use crate::handshake::{FastOpen, Handshake, Real};
 use crate::state::FlowStep;
-use crate::translator::admit::{accepts_ecn, segment_size};
+use crate::translator::admit::{accepts_ecn, offered, segment_size};
 use crate::translator::client::Memory;
 use crate::translator::seen::{Arrival, Seen, SynOptions};
 use crate::translator::{Fate, Translator};
-use crate::{Cause, FlowState, Role, SeqNumber, Side};
+use crate::{Cause, Event, FlowState, Role, SeqNumber, Side};
 
 /// Segments of Near's flows are believed to be Far's if they lie so close behind S': what a server sends before
 /// the record of its handshake is forgotten.
@@ -64,7 +64,7 @@ impl<S: Slots> Translator<S> {
         }
         let Some(real) = read(arrival, seen) else { return Fate::Consumed };
         if self.config.role.spoofs() {
-            let offered = offered(&handshake);
+            let offered = offered_by(&handshake);
             self.learn(now, arrival, seen, offered);
         }
         if self.config.role == Role::Near {
@@ -137,7 +137,7 @@ impl<S: Slots> Translator<S> {
         let warm = self.config.warm_for;
         self.destinations.renew(now, handshake.key.server(), warm);
         self.counters.established += 1;
-        self.tell(crate::Event::Established {
+        self.tell(Event::Established {
             flow: handshake.key,
             early: 0,
             waited: now.since(handshake.clock.born),
@@ -197,8 +197,7 @@ fn read(arrival: &Arrival<'_>, seen: &Seen) -> Option<Real> {
 }
 
 /// What the SYN of this handshake offered to the server, as it left.
-fn offered(handshake: &Handshake) -> u32 {
-    use crate::translator::admit::offered;
+fn offered_by(handshake: &Handshake) -> u32 {
     let layout = gimlet_wire::Layout::of(&handshake.syn).ok();
     let view = layout.and_then(|layout| layout.tcp(&handshake.syn).ok());
     view.map_or(0, |view| offered(&SynOptions::of(&view), view.flags()))

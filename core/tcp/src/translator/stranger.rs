@@ -1,6 +1,7 @@
 //! Segments of flows that nobody knows.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use gimlet_machine::Instant;
@@ -153,7 +154,7 @@ impl<S: Slots> Translator<S> {
     fn forward(&mut self, arrival: &Arrival<'_>, segment: Segment<'_>) {
         let Arrival { leg, frame, layout, key } = arrival;
         let (ours, theirs) = (key.client().port(), key.server().port());
-        let mut out = alloc::vec::Vec::with_capacity(128);
+        let mut out = Vec::with_capacity(128);
         let segment = Segment { source_port: ours, destination_port: theirs, ..segment };
         Envelope::of(frame, layout).write(&mut out, &segment);
         self.send(leg.side.across(), leg.tag, Some(out));
@@ -185,7 +186,7 @@ fn made_up_syn(arrival: &Arrival<'_>, isn: SeqNumber, offer: Offer, clock: u32) 
         options,
         ..bare(isn, SeqNumber(0))
     };
-    let mut frame = alloc::vec::Vec::with_capacity(128);
+    let mut frame = Vec::with_capacity(128);
     Envelope::of(arrival.frame, &arrival.layout).write(&mut frame, &segment);
     frame.into_boxed_slice()
 }

@@ -149,6 +149,9 @@ fn a_translator_takes_no_configuration_that_makes_no_sense() {
     let few =
         Translator::attach(Instant::ZERO, Rng::from_u64(1), config(Role::Single), vec![Slot::EMPTY; 64]);
     assert_eq!(few.map(|_| ()), Err(ConfigError::Slots(64)));
+    let half = vec![Slot::EMPTY; slots_for(512)];
+    let few = Translator::attach(Instant::ZERO, Rng::from_u64(1), config(Role::Single), half);
+    assert_eq!(few.map(|_| ()), Err(ConfigError::Slots(slots_for(512))));
     let enough = Limits { flows: 100, ..Limits::default() };
     let mut config = config(Role::Single);
     (config.limits, config.allowed) = (enough, vec![config.allowed[0].clone(); 1_024]);
