@@ -296,10 +296,17 @@ impl Checklist {
         self.valid().next().is_some()
     }
 
-    /// Which valid pair takes the place of `instead`: one that the peer asked for, then by priority.
-    pub(crate) fn fallback(&self, now: Instant, instead: Id<Pair>) -> Option<Id<Pair>> {
+    /// Which valid pair takes the place of `instead`: one that the peer asked for, then one of which `is_apart`
+    /// holds, then by priority.
+    pub(crate) fn fallback(
+        &self,
+        now: Instant,
+        instead: Id<Pair>,
+        is_apart: impl Fn(&Pair) -> bool,
+    ) -> Option<Id<Pair>> {
         let fresh = self.current().filter(|(id, pair)| *id != instead && pair.is_fresh(now));
-        fresh.max_by_key(|(id, pair)| (pair.asked.is_some(), pair.priority, Reverse(*id))).map(|(id, _)| id)
+        let rank = |pair: &Pair| (pair.asked.is_some(), is_apart(pair), pair.priority);
+        fresh.max_by_key(|(id, pair)| (rank(pair), Reverse(*id))).map(|(id, _)| id)
     }
 
     /// Whether a pair other than `than` is valid.

@@ -1,5 +1,7 @@
 //! The path in use: whether it answers, and what takes its place (RFC 7675).
 
+use core::net::IpAddr;
+
 use gimlet_machine::{Id, Instant, Path};
 
 use super::Agent;
@@ -8,7 +10,7 @@ use crate::consent::{Consent, Urgency};
 use crate::pair::{Lane, Pair, PairError};
 use crate::state::{Liveness, LivenessStep, PairState, PairStep, State, Step};
 use crate::timer::TimerKey;
-use crate::{CONSENT_TIMEOUT, Event, PAC_TIMEOUT, Role};
+use crate::{CONSENT_TIMEOUT, CandidateKind, Event, PAC_TIMEOUT, Role};
 
 impl Agent {
     /// The pair that data takes: the selected one, after a restart the one of before, else the best that
@@ -195,9 +197,30 @@ impl Agent {
 
     fn leave_suspect(&mut self, now: Instant) {
         let Some(id) = self.checks.consent.pair() else { return };
-        if self.checklist.fallback(now, id).is_some() {
+        if self.fallback(now, id).is_some() {
             self.fail_pair(now, id, PairError::NoAnswer);
         }
+    }
+
+    /// What takes the place of `gone`. If that crossed a relay, which may be what died, rather a pair that does not
+    /// cross it.
+    fn fallback(&self, now: Instant, gone: Id<Pair>) -> Option<Id<Pair>> {
+        let crossed = self.checklist.get(gone).map(|pair| self.relays_of(pair)).unwrap_or_default();
+        let is_apart = |pair: &Pair| {
+            !self.relays_of(pair).into_iter().flatten().any(|relay| crossed.contains(&Some(relay)))
+        };
+        self.checklist.fallback(now, gone, is_apart)
+    }
+
+    /// The relays of both sides that a pair is known to cross.
+    fn relays_of(&self, pair: &Pair) -> [Option<IpAddr>; 2] {
+        let ours = match self.candidates.path(pair.local, pair.remote) {
+            Some(Path::Relayed { relay, .. }) => Some(relay.remote.ip()),
+            Some(Path::Direct(_)) | None => None,
+        };
+        let theirs = self.candidates.remote(pair.remote).map(|remote| &remote.candidate);
+        let theirs = theirs.filter(|theirs| theirs.kind == CandidateKind::Relayed);
+        [ours, theirs.map(|theirs| theirs.address.ip())]
     }
 
     /// RFC 7675 §5.1: no answer for 30 seconds ends the right to send.
@@ -234,7 +257,7 @@ impl Agent {
     /// The selected pair is gone. Whoever is left takes its place: at once if the peer answered there
     /// lately, else as soon as it does. The state stays as good as it can.
     fn replace_selected(&mut self, now: Instant, gone: Id<Pair>) {
-        if let Some(next) = self.checklist.fallback(now, gone) {
+        if let Some(next) = self.fallback(now, gone) {
             self.move_to(now, next);
         } else if self.checklist.has_valid() {
             self.nominating.on_released(now);
