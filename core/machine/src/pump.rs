@@ -22,7 +22,9 @@ pub trait Io<M: Machine> {
     }
 }
 
-/// Drains `machine` at `now`, timers included, and returns when it next wants to be woken.
+/// Drains `machine` at `now`, timers included, and returns when it next wants to be woken. In each round events come
+/// first, then datagrams, then requests: what a machine has written leaves before the socket is closed that it asks
+/// to close, whatever it runs on.
 ///
 /// A returned deadline that is not later than `now` means "again, as soon as you can": the round
 /// limit was reached.
@@ -36,15 +38,17 @@ pub fn pump<M: Machine>(machine: &mut M, now: Instant, io: &mut impl Io<M>) -> O
             io.event(machine, now, event);
             quiet = false;
         }
-        while let Some(request) = machine.poll_request() {
+        let is_drained = loop {
+            let Some(mut buf) = io.buf() else { break false };
+            let Some(transmit) = machine.poll_transmit(now, &mut buf) else { break true };
+            io.transmit(transmit);
+            quiet = false;
+        };
+        // What was written before a socket is closed leaves through it, so requests wait for it.
+        while let Some(request) = is_drained.then(|| machine.poll_request()).flatten() {
             if let Some(answer) = io.request(request) {
                 machine.handle_answer(now, answer);
             }
-            quiet = false;
-        }
-        while let Some(mut buf) = io.buf() {
-            let Some(transmit) = machine.poll_transmit(now, &mut buf) else { break };
-            io.transmit(transmit);
             quiet = false;
         }
         let deadline = machine.poll_timeout();

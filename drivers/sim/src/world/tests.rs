@@ -594,11 +594,12 @@ fn a_machine_opens_sockets_and_is_reached_at_them() {
     world.run_to_quiet(Instant::FAR);
     let (_, news) = world.poll_event_of(b).unwrap();
     assert_eq!((news.path.local, heard(&mut world, a)), (opened, vec![PONG.to_vec()]));
-    // Requests come before datagrams: this one finds its socket closed.
+    // What was written before leaves before, and what comes after finds the socket closed.
     world.touch(b, |toy, _| {
         toy.ask(Request::Close { id: SocketId(1) });
-        toy.send(opened, path.local, b"too late");
+        toy.send(opened, path.local, b"just in time");
     });
+    world.touch(b, |toy, _| toy.send(opened, path.local, b"too late"));
     world.touch(a, |toy, _| toy.send(path.local, opened, PING));
     world.run_to_quiet(Instant::FAR);
     assert_eq!((world.counts().not_our_address, world.counts().no_socket), (1, 1));
