@@ -142,6 +142,15 @@ impl<S: Slots> Translator<S> {
             }
             Side::Client | Side::Server => {}
         }
+        if self.flows.slot(place).mark() & REOPENED != 0
+            && self.asks_about_strangers(now, arrival.leg.side)
+            && let Some(handshake) = self.make_up(now, arrival, seen)
+        {
+            // Near has answered that SYN, and the client has proof: nobody is left who knows the old flow, but for the
+            // server, which will challenge the new one and be told so.
+            self.close(place);
+            return self.on_made_up(now, arrival, seen, handshake);
+        }
         let next = next_state(state, arrival.leg.side, seen.flags);
         if seen.has(TcpFlags::RST) {
             self.let_go(place);

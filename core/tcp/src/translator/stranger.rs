@@ -57,10 +57,11 @@ impl<S: Slots> Translator<S> {
     /// The handshake whose SYN was lost on its way here, if this is the first segment of a client that Near
     /// answered. Everything about it is in the cookie: nobody makes one up. A client without a clock echoes
     /// nothing, and has to wait until Near sends the SYN again.
-    fn make_up(&mut self, now: Instant, arrival: &Arrival<'_>, seen: &Seen) -> Option<Handshake> {
+    pub(crate) fn make_up(&mut self, now: Instant, arrival: &Arrival<'_>, seen: &Seen) -> Option<Handshake> {
         let usual = seen.has(TcpFlags::ACK) && !seen.flags.intersects(TcpFlags::SYN | TcpFlags::RST);
         let whole = arrival.layout.fragment == Fragment::Whole;
-        if !usual || !whole {
+        let asked = self.config.role == Role::Far && arrival.leg.side == Side::Client;
+        if !asked || !usual || !whole {
             return None;
         }
         let isn = seen.seq - 1;
@@ -93,7 +94,7 @@ impl<S: Slots> Translator<S> {
         })
     }
 
-    fn on_made_up(
+    pub(crate) fn on_made_up(
         &mut self,
         now: Instant,
         arrival: &mut Arrival<'_>,

@@ -165,6 +165,38 @@ fn a_silent_server_ends_in_a_rst_from_far() {
 }
 
 #[test]
+fn case_47_a_client_that_lost_everything_begins_anew_across_both_boxes() {
+    let mut pair = Pair::warm();
+    let old = Ready::new(&pair.client(&syn())[0].1);
+    pair.client(&old.client(ACK, 0).data(b"old"));
+    pair.server(&syn_ack());
+    pair.server(&old.server(ACK, 0, 3));
+    assert_eq!(pair.far.state(), Some(FlowState::Established));
+    // The client comes back with another number, and Near, which remembers nothing, answers.
+    let again = Seg { seq: 0x1000, ..syn() };
+    let said = pair.client(&again);
+    assert_eq!(said.last(), Some(&read(S, &again)));
+    let new = Ready::new(&said[0].1);
+    // The server challenges, and this is of no use to anybody.
+    assert_eq!(pair.server(&old.server(ACK, 0, 3)), []);
+    // A stranger's SYN gets as far. But here is proof.
+    let data = Seg { seq: 0x1001, ..new.client(ACK, 0) }.data(b"new");
+    let said = pair.client(&data);
+    let [(S, made_up)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((made_up.flags, made_up.seq, pair.far.state()), (SYN, 0x1000, Some(FlowState::AwaitServer)));
+    let said = pair.server(&old.server(ACK, 0, 3));
+    let [(S, reset)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((reset.flags, reset.seq), (RST, CI.wrapping_add(4)));
+    for lab in [&mut pair.near, &mut pair.far] {
+        lab.at(900);
+    }
+    pair.far.at(1_000);
+    assert_eq!(pair.settle().len(), 1);
+    let said = pair.server(&Seg { seq: 0x7777, ack: 0x1001, ..syn_ack() });
+    assert_eq!((said.len(), said[1].1.ack, &said[1].1.payload[..]), (2, 0x7778, &b"new"[..]));
+}
+
+#[test]
 fn case_63_a_first_segment_with_a_wrong_cookie_is_dropped_and_the_real_one_counts() {
     let mut pair = Pair::warm();
     let ready = Ready::new(&pair.client(&syn())[0].1);
