@@ -14,7 +14,7 @@ use crate::flow::key::FlowKey;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FlowHash {
     halves: [u32; 10],
-    spread: [u64; 2],
+    spread: u64,
     /// What the constant parts of every IPv4 key come to.
     mapped: u64,
 }
@@ -25,8 +25,8 @@ impl FlowHash {
         let sip = SipHasher13::new_with_keys(secret[0], secret[1]);
         let nth = |n: usize| sip.hash(&(n as u64).to_le_bytes());
         let halves = core::array::from_fn(|n| nth(n) as u32);
-        // Odd numbers can be multiplied with and undone, so nothing is lost by it.
-        let hash = Self { halves, spread: [nth(10) | 1, nth(11) | 1], mapped: 0 };
+        // An odd number can be multiplied with and undone, so nothing is lost by it.
+        let hash = Self { halves, spread: nth(10) | 1, mapped: 0 };
         let mapped = core::net::Ipv4Addr::UNSPECIFIED.to_ipv6_mapped().to_bits();
         Self { mapped: hash.upper(mapped, mapped), ..hash }
     }
@@ -39,8 +39,7 @@ impl FlowHash {
             .pair(0, key.client as u32, key.server as u32)
             .wrapping_add(self.pair(2, key.ports, key.network))
             .wrapping_add(upper);
-        let sum = (sum ^ (sum >> 32)).wrapping_mul(self.spread[0]);
-        (sum ^ (sum >> 29)).wrapping_mul(self.spread[1])
+        (sum ^ (sum >> 32)).wrapping_mul(self.spread)
     }
 
     /// The part of the sum over the upper 96 bits of both addresses, which are constant in IPv4.
