@@ -4,10 +4,10 @@ use siphasher::sip::SipHasher13;
 
 use crate::flow::key::FlowKey;
 
-/// A universal hash of flow keys, with finishing steps that spread neighbours.
+/// A universal hash of flow keys, with a step that spreads neighbours.
 ///
-/// The first part is NH (RFC 4418 §2.2, which gives the proof): two keys that were chosen without knowing
-/// the secret meet with a chance of 2^-32, whatever they are. It takes five multiplications that do not wait for
+/// The first part is NH, the hash of UMAC (RFC 4418 §5): two keys that were chosen without knowing the secret meet
+/// with a chance of 2^-32, whatever they are. It takes five multiplications that do not wait for
 /// each other, a fraction of what SipHash-1-3 takes, and a table looks a flow up for every segment. What
 /// SipHash gives beyond that, that whoever sees hashes learns nothing from them, is not needed here: nobody
 /// sees them. The table bounds the harm of what timing may tell, by bounding probes and changing the secret.
