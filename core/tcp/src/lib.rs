@@ -43,6 +43,9 @@
 //!   that got no answer sends its SYN again, and that goes on.
 //! * It holds nothing of the server's. What overtakes a SYN-ACK is dropped, and comes again.
 //! * It does not answer a repeated SYN of a flow that is established: it passes, and the server knows what it is.
+//! * It does not translate packets of more than 64 KiB, whose IP headers say nothing of their length: jumbograms
+//!   (RFC 2675), and trains from interfaces whose `gso_max_size` was raised. They pass as they are, which ends the
+//!   connection; leave that size at its default.
 //! * Near and Far see the same addresses. A NAT between them makes every cookie wrong.
 //! * It is not "0-RTT TCP", which is what RFC 8803 calls its own explicit proxy. The page beside this crate,
 //!   `core/tcp/README.md`, says what changes for applications and when not to use this.

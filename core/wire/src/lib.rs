@@ -39,6 +39,44 @@
 //! assert_eq!(reader.bytes(usize::from(length)), Some(&b"hello"[..]));
 //! assert!(reader.is_empty());
 //! ```
+//!
+//! A frame is written, and one field of it changed where it stands. The checksum follows by difference.
+//!
+//! ```
+//! use gimlet_wire::{Envelope, Layout, Segment, Sum, TcpFlags, TcpOption, TcpOptionList};
+//!
+//! let envelope = Envelope {
+//!     ethernet: [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1],
+//!     tags: [0; 2],
+//!     tag_count: 0,
+//!     source: [10, 0, 0, 1].into(),
+//!     destination: [10, 0, 0, 2].into(),
+//!     hop_limit: 64,
+//!     traffic_class: 0,
+//!     flow_label: 0,
+//! };
+//! let mut frame = Vec::new();
+//! envelope.write(&mut frame, &Segment {
+//!     source_port: 40_000,
+//!     destination_port: 8080,
+//!     seq: 1,
+//!     ack: 0,
+//!     flags: TcpFlags::SYN,
+//!     window: 64_240,
+//!     options: TcpOptionList::new().maximum_segment_size(1460).sack_permitted(),
+//!     payload: b"",
+//! });
+//!
+//! let layout = Layout::of(&frame)?;
+//! let mut segment = layout.tcp_mut(&mut frame)?;
+//! let options: Result<Vec<_>, _> = segment.options().collect();
+//! assert_eq!(options?[0], (20, TcpOption::MaximumSegmentSize(1460)));
+//! let checksum = Sum::from_checksum(segment.checksum()).replace_u32(segment.seq(), 1_000_000).finish();
+//! segment.set_seq(1_000_000);
+//! segment.set_checksum(checksum);
+//! assert!(layout.transport_checksum_holds(&frame));
+//! # Ok::<(), Box<dyn core::error::Error>>(())
+//! ```
 #![no_std]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
