@@ -93,8 +93,6 @@ pub enum Bypass {
     Draining,
     /// Its ends agreed without us.
     Agreed,
-    /// The checksum of its SYN is wrong: whatever it says, it does not say it for sure.
-    Checksum,
 }
 
 /// One flow, as [`Translator::flows`](crate::Translator::flows) reports it.
