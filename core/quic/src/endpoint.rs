@@ -16,7 +16,7 @@ use crate::silence::Silence;
 use crate::state::Phase;
 use crate::table::Table;
 use crate::tls::Refusal;
-use crate::{Config, ConfigError, ConnectionId, DialError, Event, Limits};
+use crate::{Config, ConfigError, ConnectionId, DialError, Event, Limits, Transport};
 
 mod attempts;
 mod inbound;
@@ -85,8 +85,7 @@ pub struct Endpoint {
     engine: Engine,
     addresses: Addresses,
     limits: Limits,
-    mtu_max: usize,
-    idle_timeout: Duration,
+    transport: Transport,
     listening: bool,
     table: Table,
     lobby: Lobby,
@@ -106,8 +105,7 @@ impl Endpoint {
             engine,
             addresses: Addresses::new(rng.fork("address").bytes()),
             limits: config.limits,
-            mtu_max: usize::from(config.transport.mtu_max()),
-            idle_timeout: config.transport.idle_timeout,
+            transport: config.transport,
             listening: false,
             table: Table::new(&mut rng.fork("table")),
             lobby: Lobby::new(config.limits.held_max),
@@ -176,7 +174,7 @@ impl Endpoint {
                 // What was lost with the old path is noticed a round trip after this is
                 // acknowledged, not when a backed-off timer expires.
                 link.connection.ping();
-                let idle = then + (session.heard + self.idle_timeout).since(now);
+                let idle = then + (session.heard + self.transport.idle_timeout).since(now);
                 probe(&mut link.connection, then, idle);
             }
         }
@@ -336,7 +334,7 @@ impl Machine for Endpoint {
             }
             self.counters.responses_withheld += 1;
         }
-        let segments = out.segments_max().min(out.remaining() / self.mtu_max);
+        let segments = out.segments_max().min(out.remaining() / usize::from(self.transport.mtu_max()));
         if segments == 0 {
             return None;
         }

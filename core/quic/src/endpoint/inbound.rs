@@ -6,10 +6,15 @@ use gimlet_machine::{Ecn, Input, Instant, Path, Verdict};
 use quinn_proto::{ConnectionEvent, DatagramEvent};
 
 use crate::lobby::Held;
-use crate::session::Routes;
+use crate::session::{Origin, Routes};
 use crate::shape::{INITIAL_LEN_MIN, Shape};
 use crate::state::Phase;
 use crate::{ConnectionId, Endpoint};
+
+/// The first probe timeout, in round trips that were assumed (RFC 9002 §6.2.2: the round trip, and four times half
+/// of it). An answer that takes longer is no measure of the path: what it answers was sent again meanwhile, and
+/// the probe timeout has doubled already, which suits a path that is as slow as that.
+const FIRST_PROBE: u32 = 3;
 
 /// A datagram, and how quinn-proto is shown it.
 #[derive(Clone, Copy)]
@@ -117,6 +122,12 @@ impl Endpoint {
         session.silence.on_heard();
         session.heard = seen.now;
         link.connection.handle_event(event);
+        let asked = session.origin == Origin::Dialed && session.phase == Phase::AwaitingHandshake;
+        if asked && link.connection.rtt() > FIRST_PROBE * self.transport.initial_rtt {
+            // The other end may keep a first packet until ICE lets it answer. Taken for a round trip, that wait
+            // would put off every probe of the handshake that follows, beyond any patience.
+            link.connection.path_changed(self.engine.clock.advance(seen.now));
+        }
         self.counters.undecryptable = self.engine.undecryptable.count();
         self.settle(seen.now, id);
     }

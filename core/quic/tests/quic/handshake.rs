@@ -5,7 +5,7 @@ use std::time::Duration;
 use gimlet_machine::{Buf, Machine};
 use gimlet_quic::{Cause, DialError, Event, PathMtu};
 
-use crate::world::{A, B, C, World, path};
+use crate::world::{A, B, C, World, addr, path};
 
 #[test]
 fn a_dialer_and_an_expecter_meet_and_both_know_who_is_there() {
@@ -123,6 +123,26 @@ fn a_first_packet_that_overtakes_the_admission_of_its_path_is_not_lost() {
     assert_eq!(world.log.len(), 1, "one first packet, not repeated yet");
     world.on(1, |e, now| e.set_path(now, b, path(B, A), PathMtu::Same));
     world.run_until(Duration::from_millis(50), "connected", |world| world.connected(1));
+}
+
+#[test]
+fn regression_a_first_packet_that_was_kept_for_long_does_not_pass_for_a_long_way() {
+    let mut world = World::new(13);
+    let (peer_a, peer_b) = (world.peer(0), world.peer(1));
+    let a = world.on(0, |e, now| e.dial(now, peer_b)).unwrap();
+    let b = world.on(1, |e, now| e.expect(now, peer_a)).unwrap();
+    world.on(0, |e, now| e.set_path(now, a, path(A, B), PathMtu::Same));
+    // B's checks take so long that A has sent four times, the last time 1.7 s ago.
+    world.run_for(Duration::from_millis(3_800));
+    world.on(1, |e, now| e.set_path(now, b, path(B, A), PathMtu::Same));
+    world.run_until(Duration::from_millis(100), "A is satisfied", |world| world.connected(0));
+    assert!(world.nodes[0].inner().rtt(a) < Some(Duration::from_millis(200)));
+    // What A says to that gets lost.
+    world.owners.remove(&addr(B));
+    world.run_for(Duration::from_millis(100));
+    world.owners.insert(addr(B), 1);
+    assert!(!world.connected(1));
+    world.run_until(Duration::from_secs(3), "B is satisfied", |world| world.connected(1));
 }
 
 #[test]
