@@ -5,8 +5,8 @@ mod desk;
 
 use desk::{Ask, Desk, PEER_PWD, Said, Signed, addr, direct, success};
 use gimlet_ice::{
-    Agent, Candidate, Config, Declined, Event, PairState, Part, Profile, PunchEvent, PunchLimits,
-    PunchSocketError, PunchState, Role, State,
+    Agent, Candidate, Config, Declined, Event, IceCounters, PairState, Part, Profile, PunchEvent,
+    PunchLimits, PunchSocketError, PunchState, Role, State,
 };
 use gimlet_machine::{FourTuple, Instant, Machine, Path, Rng, Verdict};
 use gimlet_stun::{Class, PortModel};
@@ -26,6 +26,7 @@ fn profile(dependent: bool, outside: &str) -> Profile {
         port_model: Some(PortModel::Sequential { delta: 1 }),
         newest_port: Some(40_000),
         outside: vec![outside.parse().unwrap()],
+        supposed: false,
     }
 }
 
@@ -105,14 +106,14 @@ fn probes(desk: &mut Desk) -> Vec<Said> {
 }
 
 #[test]
-fn a_window_is_tried_from_the_nearest_port_on_five_milliseconds_apart_in_two_passes() {
+fn a_window_is_tried_from_the_nearest_port_on_five_milliseconds_apart_three_times() {
     let mut desk = probing();
     let start = desk.now;
-    desk.wait(2_000);
+    desk.wait(3_000);
     let probes = probes(&mut desk);
     let ports: Vec<u16> = probes.iter().map(|probe| probe.path.peer_address().port()).collect();
-    // 40000 itself is no guess: it is the newest that was seen.
-    assert_eq!(ports, (40_001..=40_064).collect::<Vec<_>>());
+    // 40000 itself is no guess: it is the newest that was seen. What is right may get lost, so each is tried again.
+    assert_eq!(ports, (0..3).flat_map(|_| 40_001..=40_032).collect::<Vec<_>>());
     let times: Vec<u64> = probes.iter().map(|probe| probe.at.since(start).as_millis() as u64).collect();
     // The side that opens four sockets gets half of the time that takes.
     assert_eq!((times[0], times[1], times[31]), (10, 15, 165));
@@ -121,12 +122,12 @@ fn a_window_is_tried_from_the_nearest_port_on_five_milliseconds_apart_in_two_pas
 }
 
 #[test]
-fn probes_are_signed_checks_whose_ids_do_not_repeat() {
+fn probes_are_signed_checks_each_with_an_id_of_its_own_however_often_it_is_sent() {
     let mut desk = probing();
-    desk.wait(2_000);
+    desk.wait(3_000);
     let probes = probes(&mut desk);
     let ids: BTreeSet<[u8; 12]> = probes.iter().map(|probe| probe.message().transaction_id().0).collect();
-    assert_eq!(ids.len(), 64);
+    assert_eq!((probes.len(), ids.len()), (96, 32));
     for probe in &probes {
         let message = probe.message();
         assert!(message.has_integrity() && message.has_fingerprint() && message.username().is_some());
@@ -167,7 +168,7 @@ fn sockets_that_never_come_are_waited_for_no_longer_than_a_second() {
 fn a_round_that_finds_nothing_frees_the_sockets_and_comes_again_with_fresh_ones() {
     let mut desk = opening();
     desk.take_told();
-    desk.wait(3_000);
+    desk.wait(4_000);
     let told = desk.take_told();
     assert_eq!(state_events(&told), [PunchState::Backoff]);
     assert!(told.contains(&Event::Punch(PunchEvent::CloseSockets { but: None })));
@@ -203,6 +204,17 @@ fn a_request_that_hits_a_socket_is_answered_checked_back_and_ends_the_punch_when
     desk.take_said();
     desk.wait(3_000);
     assert!(desk.take_said().iter().all(|said| said.path == hit), "the punch is over");
+}
+
+#[test]
+fn regression_a_probe_that_comes_in_on_an_old_mapping_does_not_stop_the_side_that_opens() {
+    let mut desk = opening();
+    desk.take_told();
+    // The base has a mapping towards the server, too, whose filter lets everybody in; what is answered from the base
+    // leaves through yet another one, so that nothing comes of it.
+    assert!(desk.asked(direct(BASE, PEER), Ask::controlled()).is(Class::Success));
+    desk.wait(100);
+    assert_eq!((desk.take_told(), desk.inner().punch_state()), (vec![], Some(PunchState::Spraying)));
 }
 
 #[test]
@@ -283,7 +295,7 @@ fn an_answer_that_is_played_back_counts_once() {
 }
 
 #[test]
-fn a_peer_that_hits_everything_gets_answers_and_little_else() {
+fn a_peer_that_hits_everything_gets_an_answer_where_it_may_stay_and_little_else() {
     let mut desk = stuck(Role::Controlling);
     vouch(&mut desk, "203.0.113.2");
     let random =
@@ -303,8 +315,11 @@ fn a_peer_that_hits_everything_gets_answers_and_little_else() {
         }
     }
     let agent = desk.inner();
-    assert_eq!(agent.counters().requests_answered, 10_000);
-    assert!(agent.counters().hits <= 4 && agent.counters().hits_ignored > 9_000);
+    // Four of the sockets may become part of a path. What is answered anywhere else, the peer takes for a path that
+    // is none.
+    let IceCounters { requests_answered: answered, hits, hits_ignored: ignored, .. } = *agent.counters();
+    assert!(answered > 0 && answered + ignored == 10_000, "{answered} and {ignored}");
+    assert!(hits <= 4 && ignored > 9_000, "{hits}");
     assert!(agent.remote_candidates().count() <= 1 + 16 && agent.pairs().count() <= 100);
 }
 

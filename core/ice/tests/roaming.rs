@@ -165,8 +165,8 @@ fn an_address_that_the_peer_saw_first_is_signalled_when_a_server_sees_it_too() {
     assert_eq!(desk.inner().selected_path(), Some(direct(LOCAL, PEER)));
 }
 
-/// A controlling desk with a relayed pair selected before the direct one answered.
-fn on_a_relay(config: Config) -> (Desk, Path, desk::Said) {
+/// A controlling desk that asks for a relayed pair before the direct one answered.
+fn asking_for_a_relay(config: Config) -> (Desk, desk::Said, desk::Said) {
     let mut desk = Desk::new(config);
     let relay = FourTuple::new(addr(LOCAL), addr("203.0.113.9:3478"));
     desk.local(Candidate::host(addr(LOCAL)));
@@ -181,9 +181,49 @@ fn on_a_relay(config: Config) -> (Desk, Path, desk::Said) {
     desk.wait(200);
     let nomination = desk.take_checks().pop().expect("the wait for a direct path ends");
     assert!(nomination.message().use_candidate() && nomination.path == relayed.path);
+    (desk, nomination, checks.remove(0))
+}
+
+/// A controlling desk with a relayed pair selected before the direct one answered.
+fn on_a_relay(config: Config) -> (Desk, Path, desk::Said) {
+    let (mut desk, nomination, late) = asking_for_a_relay(config);
     desk.answer_seeing(&nomination, addr("203.0.113.9:50000"));
-    assert_eq!(desk.inner().selected_path(), Some(relayed.path));
-    (desk, relayed.path, checks.remove(0))
+    assert_eq!(desk.inner().selected_path(), Some(nomination.path));
+    (desk, nomination.path, late)
+}
+
+#[test]
+fn regression_a_direct_path_does_not_wait_for_the_answer_about_a_relayed_one() {
+    let (mut desk, nomination, late) = asking_for_a_relay(renominating());
+    desk.answer(&late);
+    desk.wait(5);
+    let instead = desk.take_checks().pop().expect("another request");
+    assert_eq!((instead.path, number_of(&instead)), (direct(LOCAL, PEER), Some(2)));
+    desk.answer_seeing(&nomination, addr("203.0.113.9:50000"));
+    assert_eq!(desk.inner().selected_path(), None, "that is not what is asked for any more");
+    desk.answer(&instead);
+    assert_eq!(desk.inner().selected_path(), Some(direct(LOCAL, PEER)));
+    desk.wait(2_000);
+    let further = desk.take_checks();
+    assert!(further.iter().all(|check| !check.message().use_candidate()), "{further:?}");
+
+    // A port of the peer's NAT that it hit a punch socket from is as direct as any.
+    let (mut desk, ..) = asking_for_a_relay(renominating());
+    desk.remote(Candidate::server_reflexive(addr("192.0.2.77:1000"), addr("192.0.2.77:1000"), None));
+    let further = direct(LOCAL, "192.0.2.77:2000");
+    desk.asked(further, Ask::controlled());
+    desk.wait(5);
+    let check = desk.take_checks().into_iter().find(|check| check.path == further).expect("checked back");
+    desk.answer(&check);
+    desk.wait(5);
+    let instead = desk.take_checks().into_iter().find(|check| check.message().use_candidate());
+    assert_eq!(instead.map(|check| check.path), Some(further));
+
+    // Without numbers, the peer could not tell which of two choices is the later one.
+    let (mut desk, _, late) = asking_for_a_relay(Config::default());
+    desk.answer(&late);
+    desk.wait(5);
+    assert!(desk.take_checks().iter().all(|check| !check.message().use_candidate()));
 }
 
 #[test]

@@ -57,6 +57,10 @@ impl Agent {
             self.on_unauthenticated(now, path, message, error);
             return Verdict::Consumed;
         }
+        if self.is_surplus(&path) {
+            self.counters.hits_ignored += 1;
+            return Verdict::Consumed;
+        }
         let algorithm = message.integrity_algorithm().unwrap_or(IntegrityAlgorithm::Sha1);
         let request = match Request::read(message) {
             Ok(request) => request,
@@ -238,6 +242,9 @@ impl Agent {
         self.on_nomination_answered(now, check);
         if nominated && !was_fresh && self.role.role() == Role::Controlled {
             self.accept_nomination(now, check.pair);
+        }
+        if became_valid {
+            self.reconsider_request(check.pair);
         }
         self.on_consent(now, check.pair);
         self.consider_move(now, check.pair, became_valid);

@@ -12,7 +12,7 @@ use crate::checks::{Check, Record};
 use crate::pair::{Lane, Nominated, Pair};
 use crate::state::{Liveness, Nomination, NominationStep, PairState, Step};
 use crate::timer::TimerKey;
-use crate::{Event, Role};
+use crate::{Candidate, CandidateKind, Event, Role};
 
 /// The shortest and the longest wait for a better direct pair. Data flows on the valid pair meanwhile, so
 /// the wait costs nothing but certainty.
@@ -164,10 +164,16 @@ impl Agent {
     /// Whether the far end of `pair` may turn out to be the peer's relay. A check that left from there is heard
     /// from an address that may be signalled later only, and claims the type preference of a peer-reflexive
     /// candidate like any other (RFC 8445 §7.1.1): by priority alone it beats every server-reflexive one. Once
-    /// the peer has said that all its candidates are known (RFC 8838 §14), it is what it seems.
+    /// the peer has said that all its candidates are known (RFC 8838 §14), it is what it seems; and so is a further port
+    /// of a NAT that the peer is known to be behind.
     fn may_be_relayed(&self, pair: &Pair) -> bool {
-        let learned = self.candidates.remote(pair.remote).is_some_and(|remote| remote.learned);
-        learned && !self.candidates.is_remote_ended()
+        let Some(remote) = self.candidates.remote(pair.remote) else { return false };
+        let ip = remote.candidate.address.ip();
+        let is_nat =
+            |known: &Candidate| known.kind == CandidateKind::ServerReflexive && known.address.ip() == ip;
+        remote.learned
+            && !self.candidates.is_remote_ended()
+            && !self.candidates.remotes().any(|(_, known)| is_nat(&known.candidate))
     }
 
     fn request_nomination(&mut self, id: Id<Pair>) {
@@ -373,6 +379,26 @@ impl Agent {
             self.number_nomination();
             self.checklist.trigger_first(id);
         }
+    }
+
+    /// Controlling: a pair is valid while the peer has not answered for another one, which crosses a relay. A direct
+    /// one takes its place if the peer understands that (a number says which is meant).
+    pub(super) fn reconsider_request(&mut self, id: Id<Pair>) {
+        let asked = self.nominating.pair.filter(|_| self.nominating.state == Nomination::Requested);
+        let both = asked.and_then(|asked| self.checklist.get(asked)).zip(self.checklist.get(id));
+        let Some((asked, pair)) = both else { return };
+        let better = asked.lane() == Lane::Relayed && self.standing(pair) > self.standing(asked);
+        if !(self.config.renomination
+            && self.role.role() == Role::Controlling
+            && better
+            && self.standing(pair).0)
+        {
+            return;
+        }
+        self.nominating.pair = None;
+        self.nominating.step(NominationStep::Refuse);
+        self.checks.cancel(|check| check.nominates());
+        self.request_nomination(id);
     }
 
     /// A pair other than the selected one answered: is it where to go?

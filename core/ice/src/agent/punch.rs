@@ -471,11 +471,27 @@ impl Agent {
         Some(self.candidates.add_punched(*local, self.config.component))
     }
 
-    /// The peer got through on `path`, which is one that the punch looked for.
+    /// Whether the peer hit a punch socket for which there is no room among the pairs. It is not answered: the
+    /// peer would take a path for valid, and might choose it, on which we never send.
+    pub(super) fn is_surplus(&self, path: &Path) -> bool {
+        let Path::Direct(FourTuple { local, .. }) = path else { return false };
+        let punched =
+            self.checks.punching.punch.as_deref().is_some_and(|punch| punch.sockets.contains(*local));
+        let full = self.candidates.count_punched() >= PROMOTED_MAX;
+        punched && full && self.candidates.base_of(path).is_none()
+    }
+
+    /// The peer got through on `path`, which is one that the punch looked for. The side that opens looks for hits on
+    /// its fresh sockets: a filter that minds nothing lets the peer in on any mapping of the others, and what is
+    /// answered there leaves from yet another one.
     pub(super) fn note_hit(&mut self, now: Instant, path: &Path) {
-        let Path::Direct(FourTuple { remote, .. }) = path else { return };
+        let Path::Direct(FourTuple { local, remote }) = path else { return };
         let Some(punch) = self.checks.punching.punch.as_deref_mut() else { return };
-        if punch.theirs.contains(&remote.ip()) && punch.on_hit(now) {
+        let counts = match punch.plan.part {
+            Part::Open => punch.sockets.contains(*local),
+            Part::Probe | Part::Meet => true,
+        };
+        if counts && punch.theirs.contains(&remote.ip()) && punch.on_hit(now) {
             self.counters.hits += 1;
             self.tell_punch_state();
         }
