@@ -170,6 +170,7 @@ impl Lab {
         }
         let profile = Profile {
             dependent: Some(dependent),
+            supposed: false,
             port_model: PortModel::of_samples(&samples),
             newest_port: samples.last().map(|(_, mapped)| *mapped),
             outside: vec![outside(side)],

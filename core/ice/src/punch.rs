@@ -24,7 +24,7 @@ use budget::Budget;
 use gate::Attested;
 pub(crate) use gate::is_host;
 pub(crate) use sockets::Sockets;
-use spray::{Order, Secret};
+use spray::{Order, Ports, Secret};
 use state::PunchStep;
 
 /// Between two probes: 200 in a second at most.
@@ -262,6 +262,8 @@ impl Punch {
         let (opening, probing) = (Self::time_of(self.plan.sockets), Self::time_of(self.plan.probes));
         let turn = (probing + PASS_GAP) * u32::from(pass);
         match (self.plan.part, self.opener_first()) {
+            // There are few probes for a guess: none may come before the mappings do.
+            (Part::Probe, true) if self.plan.opens < 2 => opening + turn,
             // Half of the mappings are a good beginning, and every second counts.
             (Part::Probe, true) => opening / 2 + turn,
             // The second pass of the side that opens crosses the filters that the peer's probes have opened.
@@ -274,12 +276,14 @@ impl Punch {
     /// How long a round is, on both sides.
     fn length(&self) -> Duration {
         let (opening, probing) = (Self::time_of(self.plan.sockets), Self::time_of(self.plan.probes));
-        2 * opening + (probing + PASS_GAP) * u32::from(self.plan.passes.max(1)) + 3 * PASS_GAP
+        opening * u32::from(self.plan.opens)
+            + (probing + PASS_GAP) * u32::from(self.plan.passes.max(1))
+            + 3 * PASS_GAP
     }
 
     const fn passes(&self) -> u8 {
         match self.plan.part {
-            Part::Open => 2,
+            Part::Open => self.plan.opens,
             Part::Probe => self.plan.passes,
             Part::Meet => 0,
         }
@@ -302,7 +306,11 @@ impl Punch {
     /// The port that the prober tries next; `None` at the end of a pass.
     pub(crate) fn next_port(&self) -> Option<u16> {
         let probes = u32::from(self.plan.probes);
-        let index = u32::from(self.cursor.pass) * probes + self.cursor.index;
+        let before = match self.plan.ports {
+            Ports::Ahead { .. } => 0,
+            Ports::Block { .. } | Ports::Anywhere => u32::from(self.cursor.pass) * probes,
+        };
+        let index = before + self.cursor.index;
         self.plan.ports.nth(self.dice.order, index).filter(|_| self.cursor.index < probes)
     }
 

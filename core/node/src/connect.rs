@@ -361,7 +361,7 @@ impl Node {
             }
             Timer::Repair(peer) => self.repair(now, peer),
             Timer::Punch(peer) => self.on_punch_timer(now, peer),
-            Timer::Sample => self.end_sampling(now),
+            Timer::Sample => self.on_sample_timer(now),
             Timer::Hello(peer) => {
                 if let Some(link) = self.peers.get_mut(&peer).and_then(|entry| entry.link.as_mut()) {
                     link.greeting.handle_timeout(now);

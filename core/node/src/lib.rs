@@ -75,8 +75,9 @@
 //!   application gave us, or the peer has to have been heard from there (RFC 8445 §19.5.1). At most
 //!   [`PUNCHES_MAX`] punches are under way at once, and none while a direct path works.
 //! * It does not know for certain that a NAT is easy: two ports of one public node see the same, and a NAT that minds
-//!   addresses only shows when somebody elsewhere sees something else. Behind a public node whose second port is
-//!   closed by a firewall, it does not know at all, and does not punch.
+//!   addresses only shows when somebody elsewhere sees something else. Where nothing works between two that look easy,
+//!   it takes each for hard once, in turn. Behind a public node whose second port is closed by a firewall, it does not
+//!   know at all, and does not punch.
 //! * It speaks no DTLS to relays. It asks the public nodes' own relays over UDP only, and takes no ALTERNATE-DOMAIN
 //!   (RFC 8489 §14.16): a relay that sends us on over TLS has to send us to one with a certificate for the same name.
 //! * It does not hide descriptions from the introducer, as RFC 8445 §19.3 assumes of any signalling.
@@ -169,6 +170,7 @@ mod stream_relays;
 #[cfg(test)]
 mod stream_tests;
 mod streams;
+mod suppose;
 mod ticket;
 mod timer;
 mod usage;

@@ -7,8 +7,8 @@
 //! What can be known this way: two views that differ prove a *hard* NAT, whoever had them. Two that agree, seen from
 //! one address, prove only that ports of the server do not matter; that addresses do not is taken for granted until
 //! somebody elsewhere sees another port, be it another server or a peer whose check tells (RFC 8445 §7.2.5.3.1), or
-//! until nothing works although both sides look easy and one of them deals out ports of its own. With
-//! one view and no witness nothing is known, unless it shows that there is no NAT.
+//! until nothing works although both sides look easy (`suppose.rs`). With one view and no witness nothing is known,
+//! unless it shows that there is no NAT.
 
 use alloc::collections::BTreeMap;
 use core::net::{IpAddr, SocketAddr};
@@ -36,7 +36,8 @@ const ROUNDS_MAX: u8 = 3;
 /// So many samples without a rule behind them are asked again; with fewer, packets get lost, and would again.
 const SAMPLES_WORTH_MORE: usize = 6;
 
-/// How long all of it may take: two retransmissions of STUN fit (RFC 8489 §6.2.1).
+/// How long all of it may take: two retransmissions of STUN fit (RFC 8489 §6.2.1). Once more if the answers got lost
+/// without which nothing is known.
 const PATIENCE: Duration = Duration::from_millis(1_600);
 
 /// A younger profile is used as it is: several peers may ask at once.
@@ -106,6 +107,8 @@ struct Sampling {
     samples: BTreeMap<usize, (u16, SocketAddr)>,
     /// Outside addresses that earlier rounds showed.
     outside: Vec<IpAddr>,
+    /// What must not stay unknown was asked a second time.
+    insisted: bool,
 }
 
 impl Sampling {
@@ -119,6 +122,7 @@ impl Sampling {
             witness_seen: None,
             samples: BTreeMap::new(),
             outside: Vec::new(),
+            insisted: false,
         }
     }
 
@@ -190,15 +194,47 @@ impl Node {
         };
         let mut sampling = Sampling::new(observer);
         // Ahead of the samples: the last of them is to be the newest mapping.
-        let Observer { base, server, witness } = observer;
+        self.ask_of_base(now, &mut sampling);
+        self.timers.set(Timer::Sample, now + PATIENCE);
+        self.begin_round(now, sampling);
+    }
+
+    /// Asks what our usual socket looks like, as far as that is not known.
+    fn ask_of_base(&mut self, now: Instant, sampling: &mut Sampling) {
+        let Observer { base, server, witness } = sampling.observer;
+        let witness = witness.filter(|_| sampling.witness_seen.is_none());
         let witness = witness.map(|port| (Question::Witness, SocketAddr::new(server.ip(), port)));
-        for (question, server) in [(Question::Base, server)].into_iter().chain(witness) {
+        let server = sampling.base_seen.is_none().then_some((Question::Base, server));
+        for (question, server) in server.into_iter().chain(witness) {
             if let Ok(id) = self.children.stun.binding(now, FourTuple::new(base, server)) {
                 sampling.asked.insert(id, question);
             }
         }
+    }
+
+    /// Time is up. Without an answer that got lost nothing would be known: that is asked for once more.
+    pub(crate) fn on_sample_timer(&mut self, now: Instant) {
+        let Some(mut sampling) = self.children.nat.sampling.take() else { return };
+        let Observer { witness, base, .. } = sampling.observer;
+        let shown = sampling.base_seen == Some(base)
+            || (sampling.base_seen.is_some() && (witness.is_none() || sampling.witness_seen.is_some()));
+        if shown || sampling.insisted {
+            self.children.nat.sampling = Some(sampling);
+            return self.end_sampling(now);
+        }
+        sampling.insisted = true;
+        let of_base = |question: &Question| matches!(question, Question::Base | Question::Witness);
+        let stun = &mut self.children.stun;
+        sampling.asked.retain(|id, question| {
+            let again = of_base(question);
+            if again {
+                stun.cancel(*id);
+            }
+            !again
+        });
+        self.ask_of_base(now, &mut sampling);
+        self.children.nat.sampling = Some(sampling);
         self.timers.set(Timer::Sample, now + PATIENCE);
-        self.begin_round(now, sampling);
     }
 
     /// Who can tell us what our sockets look like: a public node that we are connected to, with a witness if
@@ -345,9 +381,10 @@ impl Node {
     /// What is known, and the view that proved that the NAT is hard.
     fn view_of(&self, now: Instant, sampling: &Sampling) -> (View, Option<SocketAddr>) {
         let Observer { base, server, .. } = sampling.observer;
-        let seen = sampling.base_seen;
-        let elsewhere = self.children.gathering.views(now, base, VIEW_LIFETIME);
-        let elsewhere: Vec<_> = elsewhere.filter(|(other, _)| *other != server).collect();
+        let views = self.children.gathering.views(now, base, VIEW_LIFETIME);
+        let (here, elsewhere): (Vec<_>, Vec<_>) = views.partition(|(other, _)| *other == server);
+        // What got lost is what this server saw before.
+        let seen = sampling.base_seen.or(here.first().map(|(_, mapped)| *mapped));
         let doubtful = seen != Some(base) && !elsewhere.iter().any(|(other, _)| other.ip() != server.ip());
         let elsewhere = elsewhere.into_iter().map(|(_, mapped)| mapped);
         let views: Vec<SocketAddr> = elsewhere.chain(sampling.witness_seen).collect();
@@ -371,6 +408,7 @@ impl Node {
         }
         let profile = Profile {
             dependent,
+            supposed: false,
             port_model: PortModel::of_samples(&ports),
             newest_port: ports.last().map(|(_, mapped)| *mapped),
             outside,

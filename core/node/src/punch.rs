@@ -6,6 +6,9 @@
 //!          ── begin ────────────────────────────►               both agents punch ([`gimlet_ice::Agent::punch`])
 //! ```
 //!
+//! If both NATs look easy, the one or the other is taken for hard first, and the leader says which when it begins; see
+//! `suppose.rs`. If that was no help, both are left alone for a while (`Part::Meet`).
+//!
 //! The peer with the smaller id leads. What they say is signed, and travels through a common public node if there is
 //! one, because that adds where it sees the sender: only there is anything sprayed (RFC 8445 §19.5.1), or where the
 //! peer was heard. Whatever a peer names by itself is no target.
@@ -13,7 +16,7 @@
 //! A punch goes on beside a relayed connection, which moves to the new path when there is one. An attempt without
 //! any path waits for it.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 
@@ -30,6 +33,7 @@ use crate::node::Node;
 use crate::peer::{Ice, Link, Peer};
 use crate::requests::Owner;
 use crate::state::{AttemptState, HoleState, HoleStep, RepairState};
+use crate::suppose::{End, profiles, suspects};
 use crate::timer::Timer;
 
 /// Punches under way at once, each with up to [`gimlet_ice::PUNCH_SOCKETS_MAX`] sockets. Further ones wait their turn.
@@ -37,6 +41,13 @@ pub const PUNCHES_MAX: usize = 2;
 
 /// How long ordinary checks have before a punch is thought of: two retransmissions fit.
 const PATIENCE: Duration = Duration::from_millis(1_200);
+
+/// How long two NATs that look easy get before one of them is taken for hard: in so long, four checks of each side
+/// are sent.
+const GUESS_PATIENCE: Duration = Duration::from_millis(3_600);
+
+/// Between two guesses, or the last one and leaving both alone. Fresh sockets need no longer.
+const GUESS_AGAIN: Duration = Duration::from_millis(200);
 
 /// How long two easy NATs get before both are left alone, which stops ordinary checks for a while.
 const MEET_PATIENCE: Duration = Duration::from_secs(8);
@@ -58,9 +69,9 @@ const START_PATIENCE: Duration = Duration::from_secs(10);
 const AGAIN_MIN: Duration = Duration::from_secs(45);
 const AGAIN_MAX: Duration = Duration::from_secs(3_600);
 
-/// How long an attempt waits for a punch at most: two easy NATs are left alone once, for half a minute. Whoever has
-/// a relay waits longer, and does not notice.
-const ATTEMPT_MAX: Duration = Duration::from_secs(60);
+/// How long an attempt waits for a punch at most: two NATs that look easy are guessed at twice and left alone once,
+/// for half a minute. Whoever has a relay waits longer, and does not notice.
+const ATTEMPT_MAX: Duration = Duration::from_secs(90);
 
 /// What one peer has to say to the other about a punch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +85,8 @@ pub(crate) struct Word {
     pub(crate) outside: Vec<IpAddr>,
     /// Whether only one server's address has seen what `dependent` says.
     doubtful: bool,
+    /// The end that is taken for hard, if both look easy: for [`Say::Begin`].
+    supposed: Option<End>,
 }
 
 /// What a [`Word`] is for.
@@ -114,12 +127,14 @@ impl Word {
             newest: profile.newest_port,
             outside: profile.outside.iter().copied().take(OUTSIDE_MAX).collect(),
             doubtful: ours.doubtful,
+            supposed: None,
         }
     }
 
     fn view(&self) -> View {
         let profile = Profile {
             dependent: self.dependent,
+            supposed: false,
             port_model: self.ports.map(|ports| match ports {
                 Ports::Preserving => PortModel::Preserving,
                 Ports::Sequential { delta } => PortModel::Sequential { delta },
@@ -146,22 +161,10 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Whether the NAT may be a hard one after all: easy ones mostly keep ports.
-    fn is_suspect(&self) -> bool {
-        let scatters = self.profile.port_model.is_some_and(|model| model != PortModel::Preserving);
-        self.profile.dependent == Some(false) && self.doubtful && scatters
+    /// Whether all who saw it saw one port.
+    pub(crate) fn is_easy(&self) -> bool {
+        self.profile.dependent == Some(false)
     }
-}
-
-/// What both sides plan with, each from its own point of view. Between two easy NATs ordinary checks would have
-/// found a way: if one of them may be hard after all, it is.
-fn suspect(mut ours: View, mut theirs: View) -> (Profile, Profile) {
-    let easy = |view: &View| view.profile.dependent == Some(false);
-    if easy(&ours) && easy(&theirs) && ours.is_suspect() != theirs.is_suspect() {
-        let suspect = if ours.is_suspect() { &mut ours } else { &mut theirs };
-        suspect.profile.dependent = Some(true);
-    }
-    (ours.profile, theirs.profile)
 }
 
 /// How far one agent's punch is arranged.
@@ -176,6 +179,9 @@ pub(crate) struct Hole {
     one_way: Duration,
     theirs: Option<Box<View>>,
     part: Option<Part>,
+    /// The end that is taken for hard in this punch, and those that were before in vain.
+    supposed: Option<End>,
+    guessed: BTreeSet<End>,
     /// Punches that hit nothing since a direct path last worked.
     fruitless: u32,
     /// Sockets that the agent asked for; `None`: not bound yet.
@@ -204,7 +210,8 @@ impl Ice {
     /// Whether a punch is being arranged or under way, so that it is too early to give up.
     fn awaits_punch(&self) -> bool {
         match self.hole.state {
-            HoleState::Idle => false,
+            // The next guess follows.
+            HoleState::Idle => !self.hole.guessed.is_empty(),
             HoleState::AwaitProfile
             | HoleState::AwaitPeer
             | HoleState::AwaitTurn
@@ -281,7 +288,10 @@ impl Node {
         match ice.hole.state {
             HoleState::Idle => self.want_punch(now, id),
             // The peer does not want to, or cannot be told.
-            HoleState::AwaitProfile | HoleState::AwaitPeer => self.end_hole(now, id),
+            HoleState::AwaitProfile | HoleState::AwaitPeer => {
+                self.stop_guessing(id);
+                self.end_hole(now, id);
+            }
             HoleState::AwaitTurn => self.take_turn(now, id),
             HoleState::AwaitMoment => self.begin_punch(now, id),
             HoleState::AwaitHit if ice.agent.punch_state() == Some(PunchState::Planned) => {
@@ -333,8 +343,7 @@ impl Node {
                 continue;
             };
             let held = ice.hole.asked.map_or(Duration::ZERO, |asked| now.since(asked));
-            let (our_profile, their_profile) = suspect(ours.clone(), theirs.clone());
-            match plan(&our_profile, &their_profile, &limits) {
+            match plan(&ours.profile, &theirs.profile, &limits) {
                 Ok(_) => {
                     self.timers.set(Timer::Punch(peer), now + ANSWER_PATIENCE + MEET_PATIENCE);
                     self.say(now, id, Say::Answer, held);
@@ -350,7 +359,9 @@ impl Node {
     /// Tells the peer, through an introducer if there is one: it adds where it sees us.
     fn say(&mut self, now: Instant, id: Id<Ice>, say: Say, held: Duration) {
         let ours = self.our_nat();
-        let word = Word::new(say, held, &ours);
+        let supposed = self.children.ice.get(id).and_then(|ice| ice.hole.supposed);
+        let supposed = supposed.filter(|_| say == Say::Begin);
+        let word = Word { supposed, ..Word::new(say, held, &ours) };
         let carrier = self.carrier(id);
         let sealed = self.seal_description(now, id, Kind::Punch, Vec::new(), Some(word));
         let (Some((description, _)), Some(ice)) = (sealed, self.children.ice.get(id)) else { return };
@@ -388,7 +399,7 @@ impl Node {
             Say::Ask => self.on_asked(now, id, word),
             Say::Answer => self.on_answered(now, id, word),
             Say::Decline => self.on_declined(now, id),
-            Say::Begin => self.on_begin(now, id),
+            Say::Begin => self.on_begin(now, id, word.supposed),
         }
     }
 
@@ -427,19 +438,24 @@ impl Node {
         let Some(asked) = asked.filter(|_| ice.hole.theirs.is_none()) else {
             return self.counters.stale_descriptions += 1;
         };
-        let (our_profile, their_profile) = suspect(ours, theirs.clone());
+        let untried = |end: &End| !ice.hole.guessed.contains(end);
+        let supposed = suspects(&ours, &theirs, &limits).into_iter().find(untried);
+        let (our_profile, their_profile) = profiles(supposed, End::Leader, &ours, &theirs);
         let part = match plan(&our_profile, &their_profile, &limits) {
             Ok(plan) => plan.part,
             Err(why) => return self.decline(now, id, why),
         };
+        ice.hole.supposed = supposed;
         // There and back, less what the peer took to find out.
         ice.hole.one_way = now.since(asked).saturating_sub(word.held()) / 2;
         ice.hole.theirs = Some(Box::new(theirs));
         ice.hole.step(HoleStep::Agreed);
-        let begins = match part {
-            Part::Open | Part::Probe => now,
-            Part::Meet => ice.hole.since.map_or(now, |since| since + MEET_PATIENCE),
+        let patience = match part {
+            Part::Open | Part::Probe if supposed.is_none() => Duration::ZERO,
+            Part::Open | Part::Probe => GUESS_PATIENCE,
+            Part::Meet => MEET_PATIENCE,
         };
+        let begins = ice.hole.since.map_or(now, |since| since + patience);
         if begins > now {
             self.timers.set(Timer::Punch(peer), begins);
         } else {
@@ -458,12 +474,13 @@ impl Node {
     }
 
     /// The leader begins: so do we.
-    fn on_begin(&mut self, now: Instant, id: Id<Ice>) {
+    fn on_begin(&mut self, now: Instant, id: Id<Ice>, supposed: Option<End>) {
         let leads = self.children.ice.get(id).is_some_and(|ice| self.leads(ice.peer));
         let Some(ice) = self.children.ice.get_mut(id).filter(|_| !leads) else {
             return self.counters.stale_descriptions += 1;
         };
         if ice.hole.step(HoleStep::Agreed) {
+            ice.hole.supposed = supposed;
             self.take_turn(now, id);
         } else {
             self.counters.stale_descriptions += 1;
@@ -499,10 +516,12 @@ impl Node {
     }
 
     fn begin_punch(&mut self, now: Instant, id: Id<Ice>) {
-        let ours = self.our_nat();
+        let (ours, ourselves) = (self.our_nat(), self.peer_id());
+        let leads = |peer| ourselves < peer;
         let Some(ice) = self.children.ice.get_mut(id) else { return };
         let (peer, theirs) = (ice.peer, ice.hole.theirs.as_deref().cloned().unwrap_or_default());
-        let (ours, theirs) = suspect(ours, theirs);
+        let we = if leads(peer) { End::Leader } else { End::Follower };
+        let (ours, theirs) = profiles(ice.hole.supposed, we, &ours, &theirs);
         match ice.agent.punch(now, &ours, &theirs) {
             Ok(plan) => {
                 ice.hole.step(HoleStep::Begin);
@@ -536,25 +555,40 @@ impl Node {
         if let Some(ice) = self.children.ice.get(id) {
             self.progress(ice.peer, Progress::Punch(PunchProgress::Declined(why)));
         }
+        self.stop_guessing(id);
         self.end_hole(now, id);
+    }
+
+    fn stop_guessing(&mut self, id: Id<Ice>) {
+        if let Some(ice) = self.children.ice.get_mut(id) {
+            ice.hole.guessed.clear();
+        }
     }
 
     /// Nothing is arranged any more.
     fn end_hole(&mut self, now: Instant, id: Id<Ice>) {
         let Some(ice) = self.children.ice.get_mut(id) else { return };
         if ice.hole.step(HoleStep::End) {
-            ice.hole.theirs = None;
+            (ice.hole.theirs, ice.hole.supposed) = (None, None);
             ice.agent.stop_punch(now);
             self.timers.clear(Timer::Punch(ice.peer));
         }
     }
 
-    /// A round hit nothing. The leader tries again later, with a fresh look at both NATs.
+    /// A round hit nothing. The leader tries again later, with a fresh look at both NATs; and soon, if it had only
+    /// guessed which of them is hard.
     fn give_up_punch(&mut self, now: Instant, id: Id<Ice>) {
+        let guess = self.children.ice.get(id).and_then(|ice| ice.hole.supposed);
         self.end_hole(now, id);
         let Some(ice) = self.children.ice.get_mut(id) else { return };
-        ice.hole.fruitless = ice.hole.fruitless.saturating_add(1);
-        let (peer, wait) = (ice.peer, ice.hole.wait());
+        let wait = if let Some(end) = guess {
+            ice.hole.guessed.insert(end);
+            GUESS_AGAIN
+        } else {
+            ice.hole.fruitless = ice.hole.fruitless.saturating_add(1);
+            ice.hole.wait()
+        };
+        let peer = ice.peer;
         let again = self.leads(peer);
         if again {
             self.timers.set(Timer::Punch(peer), now + wait);
@@ -578,10 +612,12 @@ impl Node {
             {
                 self.give_up_punch(now, id);
             }
+            // What ended while another one is being arranged was the one before.
             PunchEvent::StateChanged(PunchState::Ended) => {
-                if ice.hole.step(HoleStep::End) {
-                    ice.hole.theirs = None;
+                if ice.hole.state == HoleState::AwaitHit && ice.hole.step(HoleStep::End) {
+                    (ice.hole.theirs, ice.hole.supposed) = (None, None);
                     ice.hole.fruitless = 0;
+                    ice.hole.guessed.clear();
                     self.timers.clear(Timer::Punch(peer));
                 }
             }

@@ -24,6 +24,7 @@ fn hard_at(ip: &str) -> Profile {
         dependent: Some(true),
         port_model: Some(PortModel::Block { first: 20_480, last: 20_900 }),
         newest_port: Some(20_700),
+        supposed: false,
         outside: vec![ip.parse().unwrap()],
     }
 }
@@ -164,24 +165,4 @@ fn profiles_survive_the_wire_and_overlong_ones_are_refused() {
     word.outside = vec![[192, 0, 2, 1].into(); OUTSIDE_MAX + 1];
     let sealed = Description { punch: Some(word), kind: Kind::Punch, ..offer(&from, to, 1) }.seal(&from);
     assert_eq!(Description::open(&sealed, from.peer_id(), to), Err(DescriptionError::Malformed));
-}
-
-#[test]
-fn of_two_nats_that_look_easy_the_one_that_may_be_hard_is() {
-    let view = |doubtful, port_model| {
-        let profile = Profile { dependent: Some(false), port_model: Some(port_model), ..hard_at(VICTIM) };
-        View { profile, doubtful }
-    };
-    let depend = |ours: &View, theirs: &View| {
-        let (ours, theirs) = suspect(ours.clone(), theirs.clone());
-        (ours.dependent, theirs.dependent)
-    };
-    let (may_be, keeps, sure) =
-        (view(true, PortModel::Random), view(true, PortModel::Preserving), view(false, PortModel::Random));
-    assert_eq!(depend(&may_be, &keeps), (Some(true), Some(false)));
-    assert_eq!(depend(&sure, &may_be), (Some(false), Some(true)), "the other side sees the same");
-    assert_eq!(depend(&keeps, &sure), (Some(false), Some(false)));
-    assert_eq!(depend(&may_be, &may_be), (Some(false), Some(false)), "nobody can say which");
-    let hard = View { profile: hard_at(VICTIM), doubtful: false };
-    assert_eq!(depend(&may_be, &hard), (Some(false), Some(true)), "that explains it");
 }

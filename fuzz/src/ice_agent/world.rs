@@ -319,6 +319,7 @@ impl World {
                 _ => None,
             },
             newest_port: Some(port),
+            supposed: how & 0x80 != 0,
             outside: vec![mapped(side, 0).ip()],
         };
         let (ours, theirs) = (profile(side, how & 1 != 0), profile(1 - side, how & 2 != 0));

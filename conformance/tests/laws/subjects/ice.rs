@@ -19,7 +19,7 @@ fn candidate(side: Side, n: u16) -> Candidate {
 fn profile(side: Side, hard: bool) -> Profile {
     let outside = vec![super::socket(side).ip()];
     let port_model = Some(PortModel::Sequential { delta: 3 });
-    Profile { dependent: Some(hard), port_model, newest_port: Some(30_000), outside }
+    Profile { dependent: Some(hard), port_model, newest_port: Some(30_000), outside, supposed: false }
 }
 
 impl Subject for Agents {

@@ -10,6 +10,9 @@ use gimlet_stun::{Behaviour, PortModel};
 pub struct Profile {
     /// Whether the outside port depends on whom it speaks with: a *hard* NAT. `None`: not known.
     pub dependent: Option<bool>,
+    /// Whether [`Profile::dependent`] is only supposed, because nothing works although both NATs look easy. A plan
+    /// for it leaves enough of the hour's budget to suppose the opposite next.
+    pub supposed: bool,
     /// Which outside ports fresh sockets get, if that is known.
     pub port_model: Option<PortModel>,
     /// The outside port of the newest mapping: where a NAT that counts goes on from. It should be as fresh as
@@ -28,6 +31,7 @@ impl Profile {
     pub fn of(behaviour: &Behaviour) -> Self {
         Self {
             dependent: behaviour.endpoint_dependent,
+            supposed: false,
             port_model: behaviour.port_model,
             newest_port: behaviour.mapped.map(|mapped| mapped.port()),
             outside: behaviour.mapped.map(|mapped| mapped.ip()).into_iter().collect(),

@@ -19,6 +19,9 @@ pub const PUNCH_PROBES_MAX: u16 = 1_024;
 /// A NAT that counts is looked for this many steps ahead of its newest mapping.
 const WINDOW: u16 = 32;
 
+/// How often a predicted window is tried: what was right the first time may have got lost.
+const WINDOW_PASSES: u8 = 3;
+
 /// Sockets that a predicted window takes. One would do if nobody else used the NAT meanwhile.
 const WINDOW_SOCKETS: u16 = 4;
 
@@ -79,19 +82,29 @@ pub struct Plan {
     pub sockets: u16,
     /// Ports that the side which probes tries in each pass.
     pub probes: u16,
-    /// Passes in each round. Each pass takes other ports.
+    /// Passes in each round. Each pass takes other ports, except where they are predicted.
     pub passes: u8,
     /// The chance that the first pass hits, in millionths, if the NATs are as they were described; 0 where
     /// nothing is guessed ([`Part::Meet`]).
     pub chance: u32,
     pub(crate) ports: Ports,
+    /// See [`Profile::supposed`].
+    pub(crate) supposed: bool,
+    /// How often the side that opens sends from each socket.
+    pub(crate) opens: u8,
 }
 
 impl Plan {
-    /// What the costlier side sends in a round: both wait for what the other can afford.
+    /// What the costlier side sends in a round: both wait for what the other can afford. Of what is only supposed,
+    /// there is one round, and what counts is our part in it: in the round before we had the other one.
     pub(crate) fn cost(&self) -> u16 {
         let probing = self.probes.saturating_mul(u16::from(self.passes));
-        probing.max(self.sockets.saturating_mul(2))
+        let opening = self.sockets.saturating_mul(self.opens.into());
+        match (self.supposed, self.part) {
+            (false, _) => probing.max(opening),
+            (true, Part::Open) => opening,
+            (true, Part::Probe | Part::Meet) => probing,
+        }
     }
 }
 
@@ -147,7 +160,9 @@ pub fn plan(ours: &Profile, theirs: &Profile, limits: &PunchLimits) -> Result<Pl
         // No port has to be guessed, so there is no chance to speak of.
         (false, false) => {
             let (part, ports) = (Part::Meet, Ports::Anywhere);
-            return Ok(Plan { part, sockets: 0, probes: 0, passes: 0, chance: 0, ports });
+            let idle =
+                Plan { part, sockets: 0, probes: 0, passes: 0, chance: 0, ports, supposed: false, opens: 0 };
+            return Ok(idle);
         }
         (true, false) => cheapest(Part::Open, ours, limits),
         (false, true) => cheapest(Part::Probe, theirs, limits),
@@ -167,13 +182,18 @@ fn can_meet(ours: &Profile, theirs: &Profile) -> bool {
 /// The cheapest plan that is likely enough; if there is none, the likeliest. One side's NAT is hard, and
 /// `hard` says how it deals out ports.
 fn cheapest(part: Part, hard: &Profile, limits: &PunchLimits) -> Plan {
+    let supposed = hard.supposed;
+    let budget = if supposed { budget(limits) / 4 * 3 - budget(limits) / 128 } else { budget(limits) };
     let make = |ports: Ports, pool: u32, sockets: u16, probes: u16, mappings: u16| {
         let chance = one_hard(pool, u32::from(probes), u32::from(mappings));
-        Plan { part, sockets, probes, passes: passes(probes, limits), chance, ports }
+        let passes_max = if matches!(ports, Ports::Ahead { .. }) { WINDOW_PASSES } else { 2 };
+        let passes = u8::try_from(budget / probes.max(1)).unwrap_or(u8::MAX).clamp(1, passes_max);
+        // If the opposite is supposed next, who opened has to have enough left to probe.
+        let opens = if supposed && probes.saturating_add(2 * sockets) > budget { 1 } else { 2 };
+        Plan { part, sockets, probes, passes, chance, ports, supposed, opens }
     };
-    let allowed = |plan: &Plan| {
-        plan.sockets <= limits.sockets_max.min(PUNCH_SOCKETS_MAX) && plan.cost() <= budget(limits)
-    };
+    let allowed =
+        |plan: &Plan| plan.sockets <= limits.sockets_max.min(PUNCH_SOCKETS_MAX) && plan.cost() <= budget;
     if let Some(ports) = window(hard) {
         // As if one mapping alone lay in the window.
         let plan = make(ports, u32::from(WINDOW), WINDOW_SOCKETS, WINDOW, 1);
@@ -192,8 +212,8 @@ fn cheapest(part: Part, hard: &Profile, limits: &PunchLimits) -> Plan {
             return plan;
         }
     }
-    let sockets = limits.sockets_max.min(PUNCH_SOCKETS_MAX).min(budget(limits) / 2);
-    make(Ports::Anywhere, PORTS, sockets, budget(limits), sockets)
+    let sockets = limits.sockets_max.min(PUNCH_SOCKETS_MAX).min(budget / 2);
+    make(Ports::Anywhere, PORTS, sockets, budget, sockets)
 }
 
 /// Both NATs are hard: each side tries ports of the other's, and each probe takes one of its own. A round of
@@ -203,7 +223,7 @@ fn both(ours: &Profile, theirs: &Profile, limits: &PunchLimits) -> Plan {
     let pool = pool.max(neighbourhood(ours).1);
     let probes = u16::try_from(pool).unwrap_or(u16::MAX).min(budget(limits));
     let chance = both_hard(pool, u32::from(probes));
-    Plan { part: Part::Probe, sockets: 0, probes, passes: 1, chance, ports }
+    Plan { part: Part::Probe, sockets: 0, probes, passes: 1, chance, ports, supposed: false, opens: 0 }
 }
 
 /// Where the next mappings of a hard NAT lie, and among how many ports.
@@ -244,11 +264,6 @@ fn window(hard: &Profile) -> Option<Ports> {
 
 fn budget(limits: &PunchLimits) -> u16 {
     limits.probes_max.min(PUNCH_PROBES_MAX)
-}
-
-/// Two, if the budget has room for them.
-fn passes(probes: u16, limits: &PunchLimits) -> u8 {
-    if u32::from(probes) * 2 <= u32::from(budget(limits)) { 2 } else { 1 }
 }
 
 #[cfg(test)]

@@ -12,7 +12,13 @@ fn easy() -> Profile {
 }
 
 fn hard(model: Option<PortModel>) -> Profile {
-    Profile { dependent: Some(true), port_model: model, newest_port: Some(40_000), outside: at(2) }
+    Profile {
+        dependent: Some(true),
+        port_model: model,
+        newest_port: Some(40_000),
+        outside: at(2),
+        supposed: false,
+    }
 }
 
 fn planned(model: Option<PortModel>) -> Plan {
@@ -22,7 +28,7 @@ fn planned(model: Option<PortModel>) -> Plan {
 #[test]
 fn the_cheapest_plan_that_is_likely_enough_is_taken() {
     let window = planned(Some(PortModel::Sequential { delta: 2 }));
-    assert_eq!((window.part, window.sockets, window.probes, window.passes), (Part::Probe, 4, 32, 2));
+    assert_eq!((window.part, window.sockets, window.probes, window.passes), (Part::Probe, 4, 32, 3));
     assert_eq!(window.ports, Ports::Ahead { newest: 40_000, step: 2, shuffled: 0 });
 
     let block = planned(Some(PortModel::Block { first: 10_030, last: 10_470 }));
@@ -84,6 +90,26 @@ fn both_hard_is_tried_only_by_whoever_asks_for_it_and_knows_the_odds() {
 }
 
 #[test]
+fn what_is_only_supposed_leaves_room_in_the_hour_for_the_opposite() {
+    let limits = PunchLimits::default();
+    let random = |supposed, last| Profile { supposed, outside: at(last), ..hard(Some(PortModel::Random)) };
+    let known = plan(&random(false, 2), &easy(), &limits).unwrap();
+    assert_eq!((known.sockets, known.opens, known.probes, known.cost()), (256, 2, 1_024, 1_024));
+    let [opens, probes] =
+        [plan(&random(true, 2), &easy(), &limits), plan(&easy(), &random(true, 2), &limits)]
+            .map(Result::unwrap);
+    assert_eq!((opens.sockets, opens.opens, opens.cost()), (256, 1, 256));
+    assert_eq!((probes.probes, probes.passes, probes.cost()), (760, 1, 760));
+    // One round of each, a packet from the usual socket in each pass, and a few that others spent.
+    assert_eq!(opens.cost() + probes.cost() + 8, limits.probes_max);
+    assert!(opens.chance >= limits.chance_min && opens.chance < known.chance, "{}", opens.chance);
+    // Small plans lose nothing by it.
+    let counts = |supposed| Profile { supposed, ..hard(Some(PortModel::Sequential { delta: 1 })) };
+    let [sure, unsure] = [false, true].map(|supposed| plan(&counts(supposed), &easy(), &limits).unwrap());
+    assert_eq!((sure.opens, sure.passes, sure.probes), (unsure.opens, unsure.passes, unsure.probes));
+}
+
+#[test]
 fn two_easy_nats_wait_for_each_other() {
     let theirs = Profile { outside: at(2), ..easy() };
     let plan = plan(&easy(), &theirs, &PunchLimits::default()).unwrap();
@@ -102,9 +128,10 @@ fn models() -> impl Strategy<Value = Option<PortModel>> {
 
 fn profiles() -> impl Strategy<Value = Profile> {
     let outside = prop::collection::vec(any::<u8>().prop_map(|last| IpAddr::from([203, 0, 113, last])), 0..6);
-    (any::<Option<bool>>(), models(), any::<Option<u16>>(), outside).prop_map(
-        |(dependent, port_model, newest_port, outside)| Profile {
+    (any::<Option<bool>>(), any::<bool>(), models(), any::<Option<u16>>(), outside).prop_map(
+        |(dependent, supposed, port_model, newest_port, outside)| Profile {
             dependent,
+            supposed,
             port_model,
             newest_port,
             outside,

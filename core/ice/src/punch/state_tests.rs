@@ -21,7 +21,7 @@ fn the_punch_graph_is_the_committed_one() {
 
 fn profile(dependent: bool, last: u8) -> Profile {
     let outside = alloc::vec![[203, 0, 113, last].into()];
-    Profile { dependent: Some(dependent), port_model: Some(PortModel::Random), newest_port: None, outside }
+    Profile { dependent: Some(dependent), port_model: Some(PortModel::Random), outside, ..Profile::default() }
 }
 
 fn punch(part: Part) -> Punch {
