@@ -5,6 +5,7 @@
 //! matrix --seed N [--packets]                                     plays one, and tells everything
 //! ```
 //!
+//! `--relay always` gives every world a relay, and `--relay never` takes it away; by default the seed decides.
 //! Every 100th world (`--repeat`) is played twice and has to leave the same trace.
 
 use std::ops::Range;
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use gimlet_conformance::matrix::{Played, Table, play, play_before};
+use gimlet_conformance::matrix::{Plan, Played, Table, play_before};
 use gimlet_sim::{NatEvent, NatId, Observer, PacketRecord};
 
 /// What to do.
@@ -24,7 +25,22 @@ struct Options {
     packets: bool,
     repeat: u64,
     one: Option<u64>,
+    /// Whether there is a relay; `None`: as the seed says.
+    relay: Option<bool>,
 }
+
+impl Options {
+    fn plan(&self, seed: u64) -> Plan {
+        let plan = Plan::draw(seed);
+        match self.relay {
+            Some(relay) => plan.relayed(relay),
+            None => plan,
+        }
+    }
+}
+
+const USAGE: &str = "usage: matrix [--seeds A..B] [--jobs N] [--json] [--repeat EVERY] [--relay always|never]
+       matrix --seed N [--packets] [--relay always|never]";
 
 /// Prints every step of every packet.
 struct Watcher;
@@ -43,15 +59,13 @@ fn main() -> ExitCode {
     let options = match options() {
         Ok(options) => options,
         Err(why) => {
-            eprintln!(
-                "{why}\nusage: matrix [--seeds A..B] [--jobs N] [--json] [--repeat EVERY] | --seed N [--packets]"
-            );
+            eprintln!("{why}\n{USAGE}");
             return ExitCode::from(2);
         }
     };
     if let Some(seed) = options.one {
         let watcher = options.packets.then(|| Box::new(Watcher) as Box<dyn Observer>);
-        let played = play_before(seed, &mut |line| println!("{line}"), watcher);
+        let played = play_before(&options.plan(seed), &mut |line| println!("{line}"), watcher);
         println!("{}", played.to_json());
         return if played.defect.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
@@ -72,6 +86,7 @@ fn main() -> ExitCode {
 /// All worlds, counted in the order of their seeds, and the seeds that left two traces.
 fn play_all(options: &Options) -> (Table, Vec<u64>) {
     let next = AtomicU64::new(options.seeds.start);
+    let play = |seed| play_before(&options.plan(seed), &mut |_| {}, None);
     let (played, unstable) = (Mutex::new(Vec::<Played>::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {
@@ -103,8 +118,15 @@ fn play_all(options: &Options) -> (Table, Vec<u64>) {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options =
-        Options { seeds: 0..1_000, jobs: 2, json: false, packets: false, repeat: 100, one: None };
+    let mut options = Options {
+        seeds: 0..1_000,
+        jobs: 2,
+        json: false,
+        packets: false,
+        repeat: 100,
+        one: None,
+        relay: None,
+    };
     let mut arguments = std::env::args().skip(1);
     let number = |text: &str| text.parse::<u64>().map_err(|_| format!("not a number: {text}"));
     while let Some(name) = arguments.next() {
@@ -127,6 +149,13 @@ fn options() -> Result<Options, String> {
             }
             "--seed" => options.one = Some(number(&value)?),
             "--jobs" => options.jobs = usize::try_from(number(&value)?).map_err(|_| "too many jobs")?,
+            "--relay" => {
+                options.relay = Some(match value.as_str() {
+                    "always" => true,
+                    "never" => false,
+                    other => return Err(format!("neither always nor never: {other}")),
+                })
+            }
             "--repeat" => options.repeat = number(&value)?,
             other => return Err(format!("unknown option {other}")),
         }

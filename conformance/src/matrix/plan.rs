@@ -2,22 +2,28 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use gimlet_machine::Rng;
-use gimlet_node::{Config, Identity, Node, RelayConfig, TurnServer};
+use gimlet_node::{Config, Identity, Node, RelayConfig, TurnServer, TurnTls, TurnTransport};
 use gimlet_sim::{
     Chance, EarlyInbound, Edge, Filtering, Firewall, HostConfig, HostId, LinkConfig, Mapping, NatConfig,
     NatId, Observer, PortSpan, World, seeded_provider,
 };
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
+use crate::RELAY_CERTIFICATE;
 use crate::inhabitant::{Inhabitant, Relay};
 use crate::meeting::EPOCH;
 
 /// Where the public node listens.
 const PUBLIC: &str = "198.51.100.1:4433";
-/// Where the relay does, if there is one.
+/// Where the relay does, if there is one: for datagrams and connections, and for TLS.
 const RELAY: &str = "198.51.100.2:3478";
+const RELAY_TLS_PORT: u16 = 443;
 /// Datagrams that leave in one call.
 const TRAIN: usize = 10;
 /// Loss from peer to peer, in percent, and the loss of each of the two lines in between that makes it, in
@@ -29,9 +35,10 @@ const LOSSES: [(u32, u32); 3] = [(0, 0), (5, 25_321), (20, 105_573)];
 pub enum RelayKind {
     /// Nothing.
     None,
-    /// A TURN server that both were told of.
+    /// A TURN server that both were told of: over UDP, and if a firewall drops that in front of one of them, over TCP
+    /// and TLS as well. Nobody tells them what their firewall lets out.
     Turn,
-    /// The public node.
+    /// The public node. It relays over UDP only, so there is no such world with a firewall.
     Public,
 }
 
@@ -100,11 +107,27 @@ impl Plan {
             let nats = chains.iter_mut().flatten().chain(&mut shared);
             nats.for_each(|nat| nat.early_inbound = EarlyInbound::Ignored);
         }
+        let walled = chains.iter().flatten().any(|nat| nat.firewall != Firewall::default());
+        let relay = if walled && relay == RelayKind::Public { RelayKind::Turn } else { relay };
         let twins = shared.is_none() && rng.below(4) == 0;
         let nats = chains.iter().flatten().chain(&shared);
         let longest = nats.map(|nat| nat.expiry.after).max().unwrap_or_default();
         let silence = (rng.below(8) == 0).then(|| longest + Duration::from_secs(30));
         Self { seed, chains, shared, twins, relay, loss, latency, silence }
+    }
+
+    /// The same world, with a relay or without one. If it had none: a TURN server where a firewall drops UDP, and for
+    /// every other seed.
+    #[must_use]
+    pub fn relayed(mut self, yes: bool) -> Self {
+        let walled = self.is_blocked(0) || self.is_blocked(1);
+        self.relay = match (yes, self.relay) {
+            (false, _) => RelayKind::None,
+            (true, RelayKind::None) if walled || self.seed.is_multiple_of(2) => RelayKind::Turn,
+            (true, RelayKind::None) => RelayKind::Public,
+            (true, kind @ (RelayKind::Turn | RelayKind::Public)) => kind,
+        };
+        self
     }
 
     /// What all NATs in front of a peer do together, and how far its next port can be guessed.
@@ -177,9 +200,16 @@ impl Plan {
         if self.relay == RelayKind::Turn {
             let rng = world.rng("relay", 0);
             let everywhere = SocketAddr::new(relay.ip(), 0);
+            let secure = SocketAddr::new(relay.ip(), RELAY_TLS_PORT);
             let host = HostConfig::new("relay", [everywhere]).link(line(None));
+            let host = HostConfig { listens: vec![relay, secure], ..host };
             world.add_host(host, Inhabitant::Relay(Box::new(Relay::new(rng, relay.ip()))));
             servers.push(Relay::known_to(relay));
+            if self.is_blocked(0) || self.is_blocked(1) {
+                let tcp = TurnServer { transport: TurnTransport::Tcp, ..Relay::known_to(relay) };
+                let tls = TurnServer { transport: TurnTransport::Tls(trust()), ..Relay::known_to(secure) };
+                servers.extend([tcp, tls]);
+            }
         }
         let listens: SocketAddr = PUBLIC.parse().expect("a socket address");
         let host = HostConfig::new("public", [listens]).link(line(None));
@@ -220,6 +250,13 @@ impl Plan {
             (false, _) => [10, 0, last, 2].into(),
         }
     }
+}
+
+/// What tells the relay from others.
+fn trust() -> TurnTls {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(RELAY_CERTIFICATE).expect("a certificate")).expect("a root");
+    TurnTls { server_name: "relay.example".into(), roots: Arc::new(roots) }
 }
 
 /// Whether `address` belongs to a server of the scene.

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use gimlet_machine::{Direction, Instant, PeerId, Session};
 use gimlet_node::{Error, Event, Node, Stream};
-use gimlet_sim::{Happening, HostId, Observer, PortSpan, TraceHash};
+use gimlet_sim::{Happening, HostId, Observer, TraceHash};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::expect::Expected;
+use super::hard::Hard;
 use super::plan::{Plan, RelayKind, Scene, is_server, touch};
 use crate::inhabitant::Inhabitant;
 
@@ -51,8 +52,10 @@ pub struct Played {
     pub relay: RelayKind,
     /// The least that had to come of it.
     pub expected: Expected,
-    /// If only guessing can make it direct: where the guessed ports are.
-    pub guess: Option<PortSpan>,
+    /// If only guessing can make it direct: what there is to guess.
+    pub hard: Option<Hard>,
+    /// Loss from peer to peer, in percent.
+    pub loss: u32,
     /// Whether it would have to be direct if no NAT minded who sends first.
     pub clashes: bool,
     /// What came of it.
@@ -67,23 +70,22 @@ pub struct Played {
 
 /// Plays the world of `seed`. A panic is a defect as well.
 pub fn play(seed: u64) -> Played {
-    play_before(seed, &mut |_| {}, None)
+    play_before(&Plan::draw(seed), &mut |_| {}, None)
 }
 
-/// Plays the world of `seed` before an audience: `tell` gets what it is made of and every event, `observer` sees
-/// every packet.
-pub fn play_before(seed: u64, tell: &mut dyn FnMut(&str), observer: Option<Box<dyn Observer>>) -> Played {
-    let plan = Plan::draw(seed);
+/// Plays `plan` before an audience: `tell` gets what it is made of and every event, `observer` sees every packet.
+pub fn play_before(plan: &Plan, tell: &mut dyn FnMut(&str), observer: Option<Box<dyn Observer>>) -> Played {
     tell(&plan.to_string());
-    catch_unwind(AssertUnwindSafe(|| Play::new(&plan, tell, observer).run(&plan))).unwrap_or_else(|panic| {
+    catch_unwind(AssertUnwindSafe(|| Play::new(plan, tell, observer).run(plan))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
         Played {
-            seed,
+            seed: plan.seed,
             cell: plan.cell(),
             relay: plan.relay,
             expected: Expected::Failed,
-            guess: None,
+            hard: None,
+            loss: plan.loss,
             clashes: false,
             outcome: Outcome::NotJoined,
             connected_in: None,
@@ -99,6 +101,8 @@ struct Play<'t> {
     public: PeerId,
     joined: [bool; 2],
     met: [bool; 2],
+    /// Whether a guess may make it direct.
+    may_move: bool,
     /// Why there is no connection.
     failed: Option<String>,
     /// Connections between the peers that broke.
@@ -120,6 +124,7 @@ impl<'t> Play<'t> {
             public,
             joined: [false; 2],
             met: [false; 2],
+            may_move: false,
             failed: None,
             lost: Vec::new(),
             incoming: None,
@@ -132,10 +137,10 @@ impl<'t> Play<'t> {
         let [a, b] = self.scene.peers;
         let expected = Expected::of(plan, &self.scene.world, a, b);
         let world = &self.scene.world;
-        let guess = (!world.direct_path_possible(a, b) && world.punch_possible(a, b))
-            .then(|| plan.edge(0).1.max(plan.edge(1).1));
+        let hard = Hard::of(plan, world, a, b);
         let clashes = plan.clashes() && world.direct_path_possible(a, b);
         let mut connected_in = None;
+        self.may_move = hard.is_some_and(|hard| hard != Hard::Both);
         let (outcome, mut defect) = self.act(plan, expected, &mut connected_in);
         self.tell_pairs();
         let reached = match &outcome {
@@ -152,7 +157,8 @@ impl<'t> Play<'t> {
             cell: plan.cell(),
             relay: plan.relay,
             expected,
-            guess,
+            hard,
+            loss: plan.loss,
             clashes,
             outcome,
             connected_in,
@@ -205,8 +211,9 @@ impl<'t> Play<'t> {
     }
 
     fn settle(&mut self, expected: Expected, otherwise: &str) -> Result<(), String> {
-        let settled = expected != Expected::Direct || self.wait(SETTLES, Self::is_direct);
-        if settled { Ok(()) } else { Err(otherwise.into()) }
+        let due = expected == Expected::Direct;
+        let settled = !(due || self.may_move) || self.wait(SETTLES, Self::is_direct);
+        if settled || !due { Ok(()) } else { Err(otherwise.into()) }
     }
 
     /// One file, on a stream of its own.
@@ -373,6 +380,7 @@ impl Played {
                 RelayKind::Public => "public",
             },
             "expected": self.expected.word(),
+            "hard": self.hard.map(|hard| hard.to_string()),
             "outcome": self.outcome.word(),
             "why": why,
             "connect_ms": self.connected_in.map(|time| time.as_secs_f64() * 1_000.0),

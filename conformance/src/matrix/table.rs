@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use gimlet_sim::PortSpan;
-
-use super::expect::{Expected, likelihood};
+use super::expect::Expected;
+use super::hard::Hard;
 use super::plan::RelayKind;
 use super::play::{Outcome, Played};
 
@@ -17,8 +16,8 @@ const LISTED_MAX: usize = 40;
 #[derive(Debug, Default)]
 pub struct Table {
     cells: BTreeMap<(String, bool), Cell>,
-    /// Worlds where only guessing makes a direct path: all, and those that had one.
-    guesses: BTreeMap<PortSpan, (u32, u32)>,
+    /// Worlds where only guessing makes a direct path, by what there is to guess.
+    guesses: BTreeMap<Hard, Guesses>,
     /// Worlds with a NAT that minds who sends first: all where a direct path is possible otherwise, and those
     /// that had one.
     clashes: (usize, usize),
@@ -36,6 +35,24 @@ struct Cell {
     defects: usize,
 }
 
+/// Worlds where a direct path takes guessing.
+#[derive(Debug, Default)]
+struct Guesses {
+    worlds: u32,
+    direct: u32,
+    /// How many are to be expected, and the variance of that.
+    expected: f64,
+    variance: f64,
+}
+
+impl Guesses {
+    /// The least that is no reason to doubt the formula: three standard deviations below what is to be expected, and
+    /// one more for what the formula leaves out.
+    fn least(&self) -> f64 {
+        (self.expected - 3.0 * self.variance.sqrt() - 1.0).max(0.0)
+    }
+}
+
 impl Table {
     /// Counts one world.
     pub fn count(&mut self, played: &Played) {
@@ -46,10 +63,13 @@ impl Table {
             Outcome::NotJoined | Outcome::Failed(_) => cell.failed += 1,
         }
         *cell.expected.entry(played.expected).or_default() += 1;
-        if let Some(span) = played.guess {
-            let (all, direct) = self.guesses.entry(span).or_default();
-            *all += 1;
-            *direct += u32::from(played.outcome == Outcome::Direct);
+        if let Some(hard) = played.hard {
+            let guesses = self.guesses.entry(hard).or_default();
+            guesses.worlds += 1;
+            guesses.direct += u32::from(played.outcome == Outcome::Direct);
+            let chance = hard.expected(played.loss).unwrap_or(0.0);
+            guesses.expected += chance;
+            guesses.variance += chance * (1.0 - chance);
         }
         if played.clashes {
             self.clashes.0 += 1;
@@ -62,9 +82,15 @@ impl Table {
         }
     }
 
-    /// How many worlds are not as they have to be.
+    /// How many worlds, and kinds of worlds to guess at, are not as they have to be.
     pub fn defects(&self) -> usize {
-        self.defects.len()
+        self.defects.len() + self.unlucky().count()
+    }
+
+    /// Kinds of worlds where guesses hit too rarely.
+    fn unlucky(&self) -> impl Iterator<Item = Hard> {
+        let rare = |(_, guesses): &(&Hard, &Guesses)| f64::from(guesses.direct) < guesses.least();
+        self.guesses.iter().filter(rare).map(|(hard, _)| *hard)
     }
 
     /// Something is wrong that belongs to no cell.
@@ -100,13 +126,21 @@ impl fmt::Display for Table {
             )?;
         }
         if !self.guesses.is_empty() {
-            writeln!(f, "\n| ports of the side to guess | worlds | direct | share | 1 - C(n-k,h)/C(n,h) |")?;
-            writeln!(f, "|---|--:|--:|--:|--:|")?;
+            let header =
+                "ports to guess | worlds | direct | share | 1 - C(n-k,h)/C(n,h) | after loss | least";
+            writeln!(f, "\n| {header} |\n|---|--:|--:|--:|--:|--:|--:|")?;
         }
-        for (span, (all, direct)) in &self.guesses {
-            let share = f64::from(*direct) / f64::from(*all);
-            let formula = likelihood(*span).unwrap_or(1.0);
-            writeln!(f, "| {span:?} | {all} | {direct} | {share:.3} | {formula:.3} |")?;
+        for (hard, guesses) in &self.guesses {
+            let Guesses { worlds, direct, expected, .. } = guesses;
+            let of_all = |count: f64| count / f64::from(*worlds);
+            write!(f, "| {hard} | {worlds} | {direct} | {:.3} |", of_all(f64::from(*direct)))?;
+            match hard.formula() {
+                Some(formula) => {
+                    let (after_loss, least) = (of_all(*expected), guesses.least().ceil());
+                    writeln!(f, " {formula:.3} | {after_loss:.3} | {least} |")?;
+                }
+                None => writeln!(f, " | | |")?,
+            }
         }
         writeln!(f)?;
         for has_relay in [true, false] {
@@ -125,7 +159,8 @@ impl fmt::Display for Table {
         }
         let (clashes, direct) = self.clashes;
         writeln!(f, "NATs that mind who sends first: {direct} of {clashes} direct")?;
-        writeln!(f, "defects: {}", self.defects.len())?;
+        writeln!(f, "defects: {}", self.defects())?;
+        self.unlucky().try_for_each(|hard| writeln!(f, "  guesses hit too rarely: {hard}"))?;
         self.defects.iter().take(LISTED_MAX).try_for_each(|defect| writeln!(f, "  {defect}"))
     }
 }
