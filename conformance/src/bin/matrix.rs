@@ -150,11 +150,11 @@ fn options() -> Result<Options, String> {
             "--seed" => options.one = Some(number(&value)?),
             "--jobs" => options.jobs = usize::try_from(number(&value)?).map_err(|_| "too many jobs")?,
             "--relay" => {
-                options.relay = Some(match value.as_str() {
-                    "always" => true,
-                    "never" => false,
-                    other => return Err(format!("neither always nor never: {other}")),
-                })
+                let always = value == "always";
+                if !always && value != "never" {
+                    return Err(format!("neither always nor never: {value}"));
+                }
+                options.relay = Some(always);
             }
             "--repeat" => options.repeat = number(&value)?,
             other => return Err(format!("unknown option {other}")),

@@ -105,9 +105,11 @@ impl Hard {
         let round = self.round()?;
         let loss = f64::from(loss) / 100.0;
         let line = 1.0 - (1.0 - loss).sqrt();
-        let mappings = f64::from(round.mappings) * (1.0 - line.powi(round.opens));
+        let opened = f64::from(round.mappings) * (1.0 - line.powi(round.opens));
+        // One mapping is made by ordinary checks, which go on; of several, that many are there.
+        let mappings = (1..=round.mappings).filter(|nth| f64::from(*nth) <= opened.round().max(1.0)).count();
         let probes = f64::from(round.probes_in_all) * (1.0 - loss.powi(round.repeats));
-        let mappings = if round.mappings == 1 { 1 } else { mappings.round() as u32 };
+        let mappings = u32::try_from(mappings).ok()?;
         Some(likelihood(round.pool.into(), mappings, probes).min(self.formula()?))
     }
 }

@@ -397,7 +397,7 @@ impl Agent {
         }
         self.nominating.pair = None;
         self.nominating.step(NominationStep::Refuse);
-        self.checks.cancel(|check| check.nominates());
+        self.checks.cancel(Record::nominates);
         self.request_nomination(id);
     }
 
