@@ -122,8 +122,12 @@ impl<S: Slots> Translator<S> {
         let state = state_of(self.flows.slot(place));
         match arrival.leg.side {
             Side::Client if seen.is_opening() && is_copy(self.flows.slot(place).mark(), seen.seq) => {
-                // A copy of the first SYN that took its time: the server knows it, too.
+                // A copy of the first SYN that took its time: the server knows it, too. Or a new one whose tag is the
+                // same by chance: then the server answers with a number of its own, and the client is to hear that.
                 self.counters.repeated_syns += 1;
+                if state.is_over() {
+                    self.update(place, |_, mark| (state, mark | REOPENED), now);
+                }
                 return Fate::Pass;
             }
             Side::Client if seen.is_opening() && state.is_over() => {

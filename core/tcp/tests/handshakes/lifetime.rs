@@ -33,6 +33,31 @@ fn case_68_a_flow_that_both_ends_closed_is_forgotten_after_two_minutes() {
     assert_eq!((lab.state(), lab.events()), (None, vec![Event::Closed { flow: flow() }]));
 }
 
+/// A slot keeps twelve bits of the first SYN's number, and one in 4,096 new SYNs has the same.
+#[test]
+fn a_new_syn_in_time_wait_that_looks_like_a_copy_of_the_old_one_still_connects() {
+    const LOOKS_LIKE_CI: u32 = 0xf55;
+    let mut lab = Lab::warm(Role::Single);
+    let ready = lab.ready();
+    lab.hear(&ready.client(ACK | FIN, 0)).said_to(S);
+    lab.hear(&ready.server(ACK | FIN, 0, 1)).said_to(C);
+    assert_eq!(lab.state(), Some(FlowState::TimeWait));
+    let mut again = syn();
+    again.seq = LOOKS_LIKE_CI;
+    lab.at(5_000).passes(&again);
+    assert_eq!(lab.counters().repeated_syns, 1, "it looks like the old one");
+    let mut answer = syn_ack();
+    (answer.seq, answer.ack) = (0x1234_5678, LOOKS_LIKE_CI.wrapping_add(1));
+    lab.passes(&answer).passes(&Seg::of(C, ACK, LOOKS_LIKE_CI.wrapping_add(1), 0x1234_5679).data(&bytes(10)));
+    assert_eq!(lab.state(), Some(FlowState::Bypass));
+    // A copy of the old SYN-ACK, though, is none of the client's business.
+    let mut lab = Lab::warm(Role::Single);
+    let ready = lab.ready();
+    lab.hear(&ready.client(ACK | FIN, 0)).said_to(S);
+    lab.hear(&ready.server(ACK | FIN, 0, 1)).said_to(C);
+    lab.at(5_000).passes(&syn()).hear(&syn_ack()).quiet();
+}
+
 #[test]
 fn case_69_an_idle_flow_is_forgotten_after_two_hours_and_what_comes_then_passes() {
     let mut lab = Lab::warm(Role::Single);
