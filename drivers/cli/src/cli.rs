@@ -90,7 +90,8 @@ impl Command {
             | Command::IcePeer(_)
             | Command::IceStep(_) => (Detail::Results, Detail::Steps),
             #[cfg(target_os = "linux")]
-            Command::Splice(_) | Command::Lab(_) => (Detail::Results, Detail::Steps),
+            // Thousands of flows a second are told only to those who ask.
+            Command::Splice(_) | Command::Lab(_) => (Detail::Results, Detail::Packets),
         };
         let style = Style { json, detail: if verbose { more } else { usual } };
         if matches!(self, Command::Pipe(_) | Command::IcePeer(_) | Command::IceStep(_)) {

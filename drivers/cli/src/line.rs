@@ -27,6 +27,13 @@ pub(crate) enum Line {
         path: String,
         peer: String,
     },
+    /// What became of a TCP connection in the wire.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "only there is a `splice`"))]
+    Flow {
+        flow: String,
+        what: &'static str,
+        detail: String,
+    },
     /// A step on the way to a peer.
     Progress {
         peer: String,
@@ -265,7 +272,7 @@ impl Line {
     /// Who wants to read it.
     pub(crate) fn detail(&self) -> Detail {
         match self {
-            Line::Packet { .. } => Detail::Packets,
+            Line::Packet { .. } | Line::Flow { .. } => Detail::Packets,
             Line::Progress { .. }
             | Line::Relaying { .. }
             | Line::Relayed { .. }
@@ -313,6 +320,7 @@ impl fmt::Display for Line {
                 write!(f, "peer {peer} speaks from {}", addresses.join(", "))
             }
             Line::Identity { path, peer } => write!(f, "new identity {} written to {path}", short(peer)),
+            Line::Flow { flow, what, detail } => write!(f, "{flow} {what} {detail}"),
             Line::Progress { peer, text } => write!(f, "to {}: {text}", short(peer)),
             Line::Relaying { peer, client } => write!(f, "relaying for {} at {client}", short(peer)),
             Line::Relayed { peer, client, bytes_to_peers, bytes_from_peers } => {

@@ -25,6 +25,8 @@ mod sockets;
 mod splice;
 mod transfer;
 mod trust;
+#[cfg(target_os = "linux")]
+mod ttfb;
 mod watch;
 
 fn main() -> std::process::ExitCode {

@@ -1,3 +1,5 @@
 //! What `gimlet splice` and `gimlet lab line` share: a machine between two interfaces until somebody asks it to stop.
 
 pub(crate) mod carry;
+pub(crate) mod config;
+pub(crate) mod translate;

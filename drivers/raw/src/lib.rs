@@ -18,6 +18,8 @@
 //! * **A life can be recorded** ([`Recorder`]) and lived again ([`replay()`]): every frame, timer and command in a
 //!   pcapng file, with what the machine made of it. The file holds the machine's seed and configuration, and with
 //!   them its secrets.
+//! * **Flows survive a restart, too.** A [`Table`] is memory for a translator in a file, mapped: whoever opens it next finds
+//!   what was there when the last process ended, however it ended.
 //! * [`Forwarder`] is the machine that does nothing: a cable with a program in it.
 //!
 //! # What it deliberately does not do
@@ -68,6 +70,7 @@ mod offload;
 mod port;
 mod record;
 mod sys;
+mod table;
 
 pub use bump::{Bump, BumpCounters, Owner, Waker};
 pub use clock::Clock;
@@ -79,3 +82,4 @@ pub use record::{
     Replayed, Stopped, Tape, What, replay,
 };
 pub use sys::batch::FRAME_MAX;
+pub use table::{Table, TableError};

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use clap::Subcommand;
@@ -19,6 +22,7 @@ use crate::failure::{Exit, Failure};
 use crate::line::millis;
 use crate::report::Report;
 use crate::splice::carry::{Carried, Interfaces, carry};
+use crate::ttfb;
 
 /// Measure in a laboratory of network namespaces that is built for it and removed again
 ///
@@ -26,6 +30,8 @@ use crate::splice::carry::{Carried, Interfaces, carry};
 #[derive(clap::Args, Debug)]
 #[command(after_help = "\
 Examples:
+  gimlet lab ttfb --rtt 50 --connections 50                        seven ways to the first byte, in two minutes
+  gimlet lab ttfb --svg ttfb.svg --json                            at four round trips, with a picture
   gimlet lab line --client a --server b --delay 25 --loss 0.5%     a long cable between two interfaces
   gimlet lab server --listen 10.0.0.2:8080                         an ordinary server
   gimlet lab client --connect 10.0.0.2:8080 --connections 20       and its client")]
@@ -36,6 +42,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Measure the time to the first byte with and without the handshake accelerator, beside TCP Fast Open and SYNPROXY
+    Ttfb(TtfbArgs),
     /// Be a long cable between two interfaces: delay, lose, repeat and swap frames as a seed says
     Line(LineArgs),
     /// Be a switch port in a VLAN: tag what goes one way, take the tag off what comes the other way
@@ -44,6 +52,29 @@ enum What {
     Server(ServerArgs),
     /// Connect again and again, exchange bytes, compare them, and tell the times
     Client(ClientArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct TtfbArgs {
+    /// Round trips, in milliseconds
+    #[arg(long, value_name = "MS", value_delimiter = ',', default_values_t = [10, 50, 100, 200], value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    rtt: Vec<u32>,
+    /// Connections in every cell of the table
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    connections: u32,
+    /// Which congestion control both ends use: cubic, reno, bbr
+    #[arg(long, value_name = "NAME", default_value = "cubic")]
+    congestion: String,
+    /// Draw the distributions into a file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+impl TtfbArgs {
+    fn plan(&self) -> ttfb::Plan {
+        let Self { rtt, connections, congestion, .. } = self;
+        ttfb::Plan { rtts: rtt.clone(), connections: *connections, congestion: congestion.clone() }
+    }
 }
 
 #[derive(clap::Args, Debug)]
@@ -76,9 +107,12 @@ struct ClientArgs {
     /// Where the server is
     #[arg(long, value_name = "ADDRESS:PORT")]
     connect: SocketAddr,
-    /// How many connections, one after the other
+    /// How many connections
     #[arg(long, default_value_t = 1)]
     connections: u32,
+    /// How many of them at a time
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    parallel: u32,
     /// Bytes to send
     #[arg(long, value_name = "SIZE", default_value = "0", value_parser = parse_bytes)]
     up: u64,
@@ -131,6 +165,7 @@ fn parse_delay(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(args: &Args, report: &Report) -> Result<(), Failure> {
     match &args.what {
+        What::Ttfb(args) => ttfb::run(&args.plan(), args.svg.as_deref(), report),
         What::Line(args) => line(args, report),
         What::Tag(args) => {
             let towards = if args.reverse { Side::Client } else { Side::Server };
@@ -196,15 +231,26 @@ fn client(args: &ClientArgs, report: &Report) -> Result<(), Failure> {
         congestion: args.congestion.clone(),
         limit: Duration::from_secs(args.timeout),
     };
-    let (mut failed, mut corrupt) = (0, 0);
-    for number in 0..args.connections {
-        let told = Told::of(&client.measure(u64::from(number)));
-        failed += u32::from(told.error.is_some());
-        corrupt += told.corrupt;
-        report.json(&told);
-        report.text(&told.to_string());
-    }
-    let connections = args.connections;
+    let (next, failed, corrupt) = (AtomicU32::new(0), AtomicU32::new(0), AtomicU64::new(0));
+    let connect = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= args.connections {
+                return;
+            }
+            let told = Told::of(&client.measure(u64::from(number)));
+            failed.fetch_add(u32::from(told.error.is_some()), Ordering::Relaxed);
+            corrupt.fetch_add(told.corrupt, Ordering::Relaxed);
+            report.json(&told);
+            report.text(&told.to_string());
+        }
+    };
+    thread::scope(|scope| {
+        (0..args.parallel).for_each(|_| {
+            scope.spawn(connect);
+        });
+    });
+    let (connections, failed, corrupt) = (args.connections, failed.into_inner(), corrupt.into_inner());
     report.json(
         &json!({ "event": "summary", "connections": connections, "failed": failed, "corrupt": corrupt }),
     );
@@ -223,10 +269,10 @@ fn client(args: &ClientArgs, report: &Report) -> Result<(), Failure> {
 /// A last line, for both readers.
 #[derive(Serialize)]
 #[serde(transparent)]
-struct Summary {
-    json: Value,
+pub(crate) struct Summary {
+    pub(crate) json: Value,
     #[serde(skip)]
-    text: String,
+    pub(crate) text: String,
 }
 
 impl fmt::Display for Summary {

@@ -2,20 +2,38 @@
 
 use clap::Subcommand;
 use gimlet_raw::Forwarder;
+use gimlet_tcp::Role;
 
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::splice::carry::{Carried, Interfaces, carry};
+use crate::splice::config::{FORMAT, Options};
+use crate::splice::translate::translate;
 
 /// Stand in the wire between two interfaces, and take a round trip off TCP connections
 ///
 /// A transparent bump of layer 2: every frame that enters by one interface leaves by the other. The interfaces need no
 /// addresses and must not be bridged or routed by this host. Offloads stay on. Needs root or CAP_NET_RAW.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "\
+#[command(
+    after_help = "\
 Examples:
-  gimlet splice forward --client eth1 --server eth2              pass everything as it is
-  gimlet splice forward --client eth1 --server eth2 --receive ring")]
+  gimlet splice near --client eth1 --server eth2 --config pair.toml      two boxes: beside the clients,
+  gimlet splice far --client eth1 --server eth2 --config pair.toml       and beside the servers
+  gimlet splice single --client eth1 --server eth2 --allow 192.0.2.0/24:80
+  gimlet splice forward --client eth1 --server eth2                      pass everything as it is",
+    after_long_help = format!("\
+Examples:
+  gimlet splice near --client eth1 --server eth2 --config pair.toml      two boxes: beside the clients,
+  gimlet splice far --client eth1 --server eth2 --config pair.toml       and beside the servers
+  gimlet splice single --client eth1 --server eth2 --allow 192.0.2.0/24:80
+  gimlet splice forward --client eth1 --server eth2                      pass everything as it is
+
+SIGTERM or Ctrl-C drains: no new flow is touched, and the command ends when the last one has. The second one does not
+wait; with a table, the next process goes on where this one stopped.
+
+{FORMAT}")
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     what: What,
@@ -23,8 +41,34 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Beside clients: answer their SYNs, in the name of servers that another box stands beside
+    Near(TranslatorArgs),
+    /// Beside servers: hold what comes before they have answered, and translate
+    Far(TranslatorArgs),
+    /// Both in one place. It saves the time between the client and the box, or the box and the server, whichever
+    /// is less
+    Single(SingleArgs),
     /// Pass every frame as it is: a cable with a program in it
     Forward(ForwardArgs),
+}
+
+#[derive(clap::Args, Debug)]
+struct TranslatorArgs {
+    #[command(flatten)]
+    interfaces: Interfaces,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(clap::Args, Debug)]
+struct SingleArgs {
+    #[command(flatten)]
+    interfaces: Interfaces,
+    #[command(flatten)]
+    options: Options,
+    /// Put what a client says first into the SYN, for servers that speak TCP Fast Open and are marked idempotent
+    #[arg(long)]
+    fast_open: bool,
 }
 
 #[derive(clap::Args, Debug)]
@@ -35,6 +79,12 @@ struct ForwardArgs {
 
 pub(crate) fn run(args: &Args, report: &Report) -> Result<(), Failure> {
     match &args.what {
+        What::Near(args) => translate(Role::Near, &args.interfaces, &args.options, report),
+        What::Far(args) => translate(Role::Far, &args.interfaces, &args.options, report),
+        What::Single(SingleArgs { interfaces, options, fast_open }) => {
+            let role = if *fast_open { Role::TfoUpgrade } else { Role::Single };
+            translate(role, interfaces, options, report)
+        }
         What::Forward(args) => carry(args.interfaces.open()?, &mut Forwarder, report),
     }
 }
