@@ -46,7 +46,7 @@ pub(in super::super) fn read(attribute: &str) -> Option<Profile> {
         _ => return None,
     };
     let newest_port = Some(fields.next()?.parse().ok()?).filter(|port| *port != 0);
-    Some(Profile { dependent, port_model, newest_port, outside: Vec::new() })
+    Some(Profile { dependent, supposed: false, port_model, newest_port, outside: Vec::new() })
 }
 
 #[cfg(test)]
@@ -65,7 +65,8 @@ mod tests {
         for port_model in models {
             for dependent in [None, Some(true), Some(false)] {
                 for newest_port in [None, Some(40_321)] {
-                    let profile = Profile { dependent, port_model, newest_port, outside: Vec::new() };
+                    let profile =
+                        Profile { dependent, supposed: false, port_model, newest_port, outside: Vec::new() };
                     let line = format!("candidate:1 1 udp 1 192.0.2.1 9 typ host{}", write(&profile));
                     assert_eq!(read(&line), Some(profile));
                 }
