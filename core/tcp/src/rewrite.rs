@@ -176,7 +176,7 @@ impl Translation {
             });
             let rest = &mut options[aligned.unwrap_or(0)..];
             if !rest.is_empty() {
-                change = change + self.options_to_client(rest);
+                change = change.word(self.options_to_client(rest));
             }
         }
         change
@@ -207,7 +207,7 @@ impl Translation {
             });
             let rest = &mut options[aligned.unwrap_or(0)..];
             if !rest.is_empty() {
-                change = change + self.options_to_server(rest, has_ack);
+                change = change.word(self.options_to_server(rest, has_ack));
             }
         }
         change
@@ -215,7 +215,7 @@ impl Translation {
 
     // By value: a translation that is lent has to be written to memory first.
     #[inline(never)]
-    fn options_to_client(self, options: &mut [u8]) -> Sum {
+    fn options_to_client(self, options: &mut [u8]) -> u16 {
         each_option(options, |kind, at, option| match (kind, option.len()) {
             (TIMESTAMPS, 10) => shift_at(option, 2, at, self.clock),
             (_, _) => Sum::new(),
@@ -223,7 +223,7 @@ impl Translation {
     }
 
     #[inline(never)]
-    fn options_to_server(self, options: &mut [u8], has_ack: bool) -> Sum {
+    fn options_to_server(self, options: &mut [u8], has_ack: bool) -> u16 {
         each_option(options, |kind, at, option| match (kind, option.len()) {
             (TIMESTAMPS, 10) if self.strip.contains(Strip::TIMESTAMPS) => strip(option, at),
             (TIMESTAMPS, 10) if has_ack && self.clock != 0 => {
@@ -344,9 +344,10 @@ fn strip(option: &mut [u8], start: usize) -> Sum {
 }
 
 /// Calls `visit` with kind, offset and bytes of each option that has a length. It ends where a list does, or at
-/// the first option that is malformed: nobody who receives it can read on either.
+/// the first option that is malformed: nobody who receives it can read on either. What that changes in the sum comes
+/// back as one word, which cannot overflow what it is added to.
 #[inline]
-fn each_option(options: &mut [u8], mut visit: impl FnMut(u8, usize, &mut [u8]) -> Sum) -> Sum {
+fn each_option(options: &mut [u8], mut visit: impl FnMut(u8, usize, &mut [u8]) -> Sum) -> u16 {
     let (mut at, mut change) = (0, Sum::new());
     while let Some(kind) = options.get(at).copied().filter(|kind| *kind != END_OF_LIST) {
         if kind == NO_OPERATION {
@@ -358,5 +359,5 @@ fn each_option(options: &mut [u8], mut visit: impl FnMut(u8, usize, &mut [u8]) -
         change = change + visit(kind, at, option);
         at += length;
     }
-    change
+    !change.finish()
 }
