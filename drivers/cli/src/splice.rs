@@ -2,4 +2,6 @@
 
 pub(crate) mod carry;
 pub(crate) mod config;
+pub(crate) mod record;
+pub(crate) mod replay;
 pub(crate) mod translate;

@@ -79,7 +79,7 @@ pub use gimlet_tcp::{Checksum, Leg, Side};
 pub use port::{Port, PortCounters, PortError, RECV_BUFFER, Receive, SEND_BUFFER};
 pub use record::{
     Difference, End, Entry, Heading, Part, Reader, RecordError, Recordable, Recorded, Recorder, Recording,
-    Replayed, Stopped, Tape, What, replay,
+    Replayed, Stopped, Tape, What, replay, slots_from_bytes, slots_to_bytes,
 };
 pub use sys::batch::FRAME_MAX;
 pub use table::{Table, TableError};

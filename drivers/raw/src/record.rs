@@ -3,7 +3,8 @@
 //! The file is pcapng, so that programs which show packets show it: an interface for each side and one for what
 //! concerns the machine alone (timers, commands, events), each frame with its direction, its time in nanoseconds
 //! and comments that say what the machine made of it. Before the first frame stand the machine's kind, seed and
-//! configuration. That is all that a machine is made of, so [`replay()`] lives its life again and compares.
+//! configuration, and the memory that it found if it goes on where another process stopped. That is all that a machine
+//! is made of, so [`replay()`] lives its life again and compares.
 
 mod entry;
 mod error;
@@ -25,6 +26,7 @@ pub use heading::Heading;
 pub(crate) use heading::VERSION;
 pub use reader::Reader;
 pub use replay::{Difference, Part, Replayed, Stopped, replay};
+pub use translator::{slots_from_bytes, slots_to_bytes};
 pub use writer::{Recorded, Recording};
 
 /// A machine that can be recorded: it can be told things in words, and say in words how it is.

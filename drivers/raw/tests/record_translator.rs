@@ -6,9 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gimlet_machine::{Buf, Input, Instant, Machine as _, Rng};
-use gimlet_raw::{End, Entry, Heading, Leg, Part, Reader, Recorder, Recording, Replayed, Side, What, replay};
-use gimlet_tcp::{Allow, Block, Config, Role, Translator};
+use gimlet_machine::{Buf, Deadline, Input, Instant, Machine, Rng, Transmit, Verdict};
+use gimlet_raw::{
+    End, Entry, Heading, Leg, Part, Reader, Recordable, Recorder, Recording, Replayed, Side, What, replay,
+    slots_from_bytes, slots_to_bytes,
+};
+use gimlet_tcp::{Allow, Block, Config, Event, Role, Translator};
 use gimlet_wire::{Envelope, Layout, Segment, TcpFlags, TcpOptionList};
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -19,12 +22,26 @@ const BEGUN: Instant = Instant::from_millis(1_000);
 const CI: u32 = 0xffff_ff00;
 const SR: u32 = 0x20;
 
-fn translator(seed: [u8; 32]) -> Translator {
+fn config() -> Config {
     let mut config = Config::new(Role::Single);
     let servers = Block::new(SERVER, 32).unwrap();
     config.allowed.push(Allow { servers, ports: 80..=80, idempotent: false });
     config.limits.flows = 64;
-    Translator::new(BEGUN, Rng::from_seed(seed), config).unwrap()
+    config
+}
+
+fn translator(seed: [u8; 32]) -> Translator {
+    Translator::new(BEGUN, Rng::from_seed(seed), config()).unwrap()
+}
+
+fn heading() -> Heading {
+    Heading {
+        machine: "single".into(),
+        version: "0.1.0".into(),
+        seed: SEED,
+        begun: BEGUN,
+        configuration: String::new(),
+    }
 }
 
 /// A file in memory.
@@ -108,15 +125,8 @@ const SYN: TcpFlags = TcpFlags::SYN;
 const ACK: TcpFlags = TcpFlags::ACK;
 
 fn file() -> Vec<u8> {
-    let heading = Heading {
-        machine: "single".into(),
-        version: "0.1.0".into(),
-        seed: SEED,
-        begun: BEGUN,
-        configuration: String::new(),
-    };
     let disk = Disk::default();
-    let tape = Recording::new(disk.clone(), &heading, 0, 1 << 20).unwrap();
+    let tape = Recording::new(disk.clone(), &heading(), 0, 1 << 20).unwrap();
     let machine = Recorder::new(translator(SEED), tape);
     let mut bench = Bench { machine, now: BEGUN, said: Vec::new() };
     // The first connection passes, and the server's answer is learned.
@@ -176,6 +186,90 @@ fn handshakes_timers_and_commands_are_lived_again() {
     assert!(has(&["timeout", "syns_resent +1"]), "{texts:#?}");
     assert!(has(&["event Established"]) && has(&["arrived", "Established, delta 0x"]), "{texts:#?}");
     assert!(has(&["told drain"]) && has(&["arrived", "draining +1"]), "{texts:#?}");
+}
+
+#[test]
+fn who_goes_on_with_the_flows_of_another_process_is_lived_again_from_there() {
+    let mut machine = translator(SEED);
+    replay(&mut Reader::open(&file()[..]).unwrap(), ByRef(&mut machine)).unwrap();
+    let left = slots_to_bytes(machine.slots());
+    assert!(left.iter().any(|byte| *byte != 0), "flows were left");
+    // Another process finds the table, and is recorded.
+    let begun = BEGUN + Duration::from_secs(10);
+    let attach = |table: &[u8]| {
+        let (machine, found) =
+            Translator::attach(begun, Rng::from_seed([9; 32]), config(), slots_from_bytes(table)).unwrap();
+        (machine, found.flows)
+    };
+    let disk = Disk::default();
+    let mut tape =
+        Recording::new(disk.clone(), &Heading { begun, seed: [9; 32], ..heading() }, 0, 1 << 20).unwrap();
+    tape.origin(begun, &left);
+    let (machine, flows) = attach(&left);
+    assert!(flows > 0);
+    let mut bench = Bench { machine: Recorder::new(machine, tape), now: begun, said: Vec::new() };
+    bench.hear(Side::Server, 2_222, (ACK, SR + 901, CI + 11), &[8; 100]);
+    assert!(bench.machine.machine().counters().translated == 1, "the flow goes on");
+    bench.machine.tape().finish(begun).unwrap();
+    drop(bench);
+    let file = disk.0.lock().unwrap().clone();
+    // Replayed: with what was found everything is the same, and without it nothing is.
+    let mut reader = Reader::open(&file[..]).unwrap();
+    let mut table = vec![0; left.len()];
+    assert!(reader.origin(&mut table).unwrap());
+    assert_eq!(table, left);
+    let found = replay(&mut reader, attach(&table).0).unwrap();
+    assert_eq!((found.difference, found.arrived, found.end), (None, 1, Some(End::Finished)));
+    let mut reader = Reader::open(&file[..]).unwrap();
+    assert!(reader.origin(&mut table).unwrap());
+    let empty = vec![0; left.len()];
+    assert!(replay(&mut reader, attach(&empty).0).unwrap().difference.is_some());
+    let too_short = Reader::open(&file[..]).unwrap().origin(&mut [0; 10]).unwrap_err();
+    assert!(too_short.to_string().contains("outside"), "{too_short}");
+    let skipped = replay(&mut Reader::open(&file[..]).unwrap(), attach(&empty).0).unwrap_err();
+    assert!(skipped.to_string().contains("not at the beginning"), "{skipped}");
+}
+
+/// A machine that is wanted afterwards.
+struct ByRef<'a>(&'a mut Translator);
+
+impl Machine for ByRef<'_> {
+    type Path = Leg;
+    type Event = Event;
+
+    fn handle_input(&mut self, now: Instant, input: Input<'_, Leg>) -> Verdict<Leg> {
+        self.0.handle_input(now, input)
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.0.handle_timeout(now);
+    }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        self.0.poll_event()
+    }
+
+    fn poll_transmit(&mut self, now: Instant, out: &mut Buf<'_>) -> Option<Transmit<Leg>> {
+        self.0.poll_transmit(now, out)
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        self.0.poll_timeout()
+    }
+}
+
+impl Recordable for ByRef<'_> {
+    fn told(&mut self, now: Instant, command: &str) -> bool {
+        self.0.told(now, command)
+    }
+
+    fn counted(&self, each: &mut dyn FnMut(&'static str, u64)) {
+        self.0.counted(each);
+    }
+
+    fn standing(&self, leg: Leg, frame: &[u8]) -> Option<String> {
+        self.0.standing(leg, frame)
+    }
 }
 
 #[test]

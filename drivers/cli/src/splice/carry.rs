@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant as Moment};
 
 use gimlet_machine::{Counters, Instant, Machine};
-use gimlet_raw::{Bump, BumpCounters, Leg, Owner, Port, PortError, Receive, Waker};
+use gimlet_raw::{Bump, BumpCounters, Clock, Leg, Owner, Port, PortError, Receive, Waker};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -37,6 +37,10 @@ pub(crate) trait Carried: Machine<Path = Leg> {
     /// What it wants to say about an event.
     fn tell(&self, event: Self::Event, report: &Report) {
         let _ = (event, report);
+    }
+    /// It will carry nothing more, and has nothing more to say.
+    fn end(&mut self, now: Instant, report: &Report) {
+        let _ = (now, report);
     }
     /// What it counted.
     fn counted(&self) -> BTreeMap<&'static str, u64> {
@@ -128,6 +132,7 @@ pub(crate) fn carry<M: Carried>(mut bump: Bump, machine: &mut M, report: &Report
     report.text(&format!("{} ready", machine.role()));
     let mut desk = Desk { report, asked, drained: false };
     bump.run(machine, &mut desk).map_err(|error| Failure::local("carry frames", &error))?;
+    machine.end(Clock.now(), report);
     let BumpCounters { client, server, undescribed, unplaced } = bump.counters();
     report.done(&Done {
         event: "done",

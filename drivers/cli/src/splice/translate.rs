@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use gimlet_machine::{Buf, Counters as _, Deadline, Input, Instant, Machine, Rng, Transmit, Verdict};
-use gimlet_raw::{Clock, Leg, Table, TableError};
+use gimlet_raw::{Clock, Leg, Recordable, Table, TableError};
 use gimlet_tcp::{Attached, ConfigError, Event, Role, Slots, Translator, slots_for};
 use serde_json::json;
 
-use super::carry::{Carried, Interfaces, carry};
+use super::carry::{Carried, Interfaces};
 use super::config::{Options, Told};
+use super::record::{Made, Record};
+use super::replay::word_of;
 use crate::failure::{Exit, Failure};
 use crate::line::{Line, millis};
 use crate::report::Report;
@@ -19,16 +21,18 @@ pub(crate) fn translate(
     role: Role,
     interfaces: &Interfaces,
     options: &Options,
+    record: &Record,
     report: &Report,
 ) -> Result<(), Failure> {
     let Told { config, table } = options.read(role)?;
+    let configuration = if record.is_wanted() { options.text()? } else { String::new() };
     let bump = interfaces.open()?;
-    let rng =
-        Rng::from_seed(gimlet_udp::seed().map_err(|error| Failure::local("seed a translator", &error))?);
-    let now = Clock.now();
+    let seed = gimlet_udp::seed().map_err(|error| Failure::local("seed a translator", &error))?;
+    let (rng, now) = (Rng::from_seed(seed), Clock.now());
+    let made = |found| Made { kind: word_of(role), seed, begun: now, configuration, found };
     let Some(path) = table else {
         let translator = Translator::new(now, rng, config).map_err(|error| refusal(&error))?;
-        return carry(bump, &mut Spliced { role, translator }, report);
+        return record.carry(bump, Spliced { role, translator }, made(Vec::new()), report);
     };
     let table = Table::open(&path, slots_for(config.limits.flows)).map_err(|error| match error {
         TableError::Refused(error) => Failure::file("open the table", &path, &error),
@@ -36,12 +40,13 @@ pub(crate) fn translate(
             Failure::new(Exit::Local, format!("{}: {error}", path.display()))
         }
     })?;
+    let found = record.found(table.as_ref());
     let (translator, attached) =
         Translator::attach(now, rng, config, table).map_err(|error| refusal(&error))?;
     let Attached { flows, discarded } = attached;
     report.json(&json!({ "event": "attached", "flows": flows, "discarded": discarded }));
     report.text(&format!("{flows} flows go on, {discarded} were not whole"));
-    carry(bump, &mut Spliced { role, translator }, report)
+    record.carry(bump, Spliced { role, translator }, made(found), report)
 }
 
 fn refusal(error: &ConfigError) -> Failure {
@@ -77,6 +82,20 @@ impl<S: Slots> Machine for Spliced<S> {
 
     fn poll_timeout(&self) -> Option<Deadline> {
         self.translator.poll_timeout()
+    }
+}
+
+impl<S: Slots> Recordable for Spliced<S> {
+    fn told(&mut self, now: Instant, command: &str) -> bool {
+        self.translator.told(now, command)
+    }
+
+    fn counted(&self, each: &mut dyn FnMut(&'static str, u64)) {
+        self.translator.counted(each);
+    }
+
+    fn standing(&self, leg: Leg, frame: &[u8]) -> Option<String> {
+        self.translator.standing(leg, frame)
     }
 }
 

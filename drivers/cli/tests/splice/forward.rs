@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(20);
 const MUCH: u64 = 20 << 20;
 
 /// Stops a program politely; gives its summary.
-fn stopped(process: &mut Process) -> Value {
+pub(crate) fn stopped(process: &mut Process) -> Value {
     process.terminate();
     let done = |line: &str| {
         let value: Value = serde_json::from_str(line).ok()?;

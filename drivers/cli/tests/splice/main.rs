@@ -5,6 +5,7 @@
 mod failures;
 mod forward;
 mod pair;
+mod record;
 mod traffic;
 mod ttfb;
 

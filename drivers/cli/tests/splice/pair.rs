@@ -32,7 +32,7 @@ impl Room {
         Self(folder)
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
@@ -42,7 +42,7 @@ impl Room {
     }
 
     /// The same with a table.
-    fn kept(&self, role: &str) -> String {
+    pub(crate) fn kept(&self, role: &str) -> String {
         format!("{} --table {}", self.splice(role), self.path(role).display())
     }
 }

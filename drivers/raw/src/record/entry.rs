@@ -19,6 +19,13 @@ pub struct Entry<'a> {
 /// What happened to a machine (an input, a timeout, a command), or what it did (a frame, an event).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What<'a> {
+    /// Before everything else: a piece of the memory that it found when it was made. What is in no piece was zero.
+    Origin {
+        /// Where the piece begins.
+        offset: u64,
+        /// What is in it.
+        bytes: &'a [u8],
+    },
     /// A frame arrived.
     Arrived {
         /// On this leg.
@@ -81,7 +88,11 @@ impl What<'_> {
     /// Whether it happened to the machine. The rest is what the machine did.
     pub(crate) const fn is_cause(&self) -> bool {
         match self {
-            What::Arrived { .. } | What::Timeout { .. } | What::Told { .. } | What::End { .. } => true,
+            What::Origin { .. }
+            | What::Arrived { .. }
+            | What::Timeout { .. }
+            | What::Told { .. }
+            | What::End { .. } => true,
             What::Passed { .. } | What::Made { .. } | What::Event { .. } => false,
         }
     }
@@ -90,13 +101,18 @@ impl What<'_> {
     pub(crate) const fn side(&self) -> Option<Side> {
         match self {
             What::Arrived { leg, .. } | What::Passed { leg, .. } | What::Made { leg, .. } => Some(leg.side),
-            What::Timeout { .. } | What::Told { .. } | What::Event { .. } | What::End { .. } => None,
+            What::Origin { .. }
+            | What::Timeout { .. }
+            | What::Told { .. }
+            | What::Event { .. }
+            | What::End { .. } => None,
         }
     }
 
     /// The bytes that are in the recording as a frame.
     pub(crate) const fn frame(&self) -> &[u8] {
         match self {
+            What::Origin { bytes, .. } => bytes,
             What::Arrived { frame, .. } | What::Passed { frame, .. } | What::Made { frame, .. } => frame,
             What::Timeout { .. } | What::Told { .. } | What::Event { .. } | What::End { .. } => &[],
         }
@@ -119,6 +135,7 @@ impl fmt::Display for What<'_> {
                 f.write_str("made")?;
                 write_leg(f, *leg, *ecn, *segment)
             }
+            What::Origin { offset, .. } => write!(f, "origin {offset}"),
             What::Timeout { why } => write!(f, "timeout {why}"),
             What::Told { command } => write!(f, "told {command}"),
             What::Event { text } => write!(f, "event {text}"),
@@ -156,6 +173,10 @@ pub(crate) fn parse<'a>(
 ) -> Result<What<'a>, &'static str> {
     let (word, rest) = comment.split_once(' ').unwrap_or((comment, ""));
     let what = match (word, side) {
+        ("origin", None) => {
+            let offset = rest.parse().map_err(|_| "a piece of memory does not say where it was")?;
+            return Ok(What::Origin { offset, bytes: frame });
+        }
         ("timeout", None) => What::Timeout { why: rest },
         ("told", None) => What::Told { command: rest },
         ("event", None) => What::Event { text: rest },
@@ -219,6 +240,7 @@ mod tests {
             What::Arrived { leg: Leg::new(Side::Client), ecn: Ecn::NotEct, frame },
             What::Passed { leg, frame },
             What::Made { leg, ecn: Ecn::Ect0, segment: Some(100), frame },
+            What::Origin { offset: 4_096, bytes: frame },
             What::Timeout { why: "retransmit" },
             What::Timeout { why: "" },
             What::Told { command: "drain" },

@@ -113,6 +113,10 @@ impl<R: Read> Blocks<R> {
         if self.bytes.is_empty() {
             return Ok(None);
         }
+        let begins = SECTION.to_le_bytes();
+        if self.at == 0 && self.bytes.iter().zip(&begins).any(|(byte, begins)| byte != begins) {
+            return Err(RecordError::NotARecording);
+        }
         let [kind, length] = [0, 4].map(|at| self.word(at));
         let (kind, length) = (kind.ok_or_else(|| self.cut())?, length.ok_or_else(|| self.cut())?);
         if kind == SECTION {
@@ -128,8 +132,6 @@ impl<R: Read> Blocks<R> {
                 Some(_) => return Err(RecordError::NotARecording),
                 None => return Err(self.cut()),
             }
-        } else if self.at == 0 {
-            return Err(RecordError::NotARecording);
         }
         let length = usize::try_from(length).ok().filter(|length| *length <= BLOCK_MAX);
         let Some(length) = length.filter(|length| length % 4 == 0 && *length >= self.bytes.len() + 4) else {

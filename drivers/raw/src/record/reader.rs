@@ -6,7 +6,7 @@ use gimlet_machine::Instant;
 use gimlet_tcp::Side;
 
 use super::pcapng::{self, Blocks};
-use super::{Entry, Heading, RecordError, entry};
+use super::{Entry, Heading, RecordError, What, entry};
 use crate::FRAME_MAX;
 
 /// Interfaces that a file may have: ours has three, and who merges files gets more.
@@ -21,6 +21,8 @@ pub struct Reader<R> {
     interfaces: Vec<Option<Side>>,
     position: u64,
     at: Instant,
+    /// Whether the entry in hand has only been looked at.
+    is_ahead: bool,
 }
 
 impl<R: Read> Reader<R> {
@@ -42,12 +44,31 @@ impl<R: Read> Reader<R> {
         let [comment, configuration] = comments[..] else { return Err(RecordError::NotARecording) };
         let heading = Heading::read(comment, configuration)?;
         let at = heading.begun;
-        Ok(Self { blocks, heading, interfaces: Vec::new(), position: 0, at })
+        Ok(Self { blocks, heading, interfaces: Vec::new(), position: 0, at, is_ahead: false })
     }
 
     /// What makes the machine again.
     pub fn heading(&self) -> &Heading {
         &self.heading
+    }
+
+    /// Puts the memory that the machine found when it was made into `memory`, which is zero and as long as that was.
+    /// Reads all entries that have some of it, and whether there were any.
+    pub fn origin(&mut self, memory: &mut [u8]) -> Result<bool, RecordError> {
+        let mut is_any = false;
+        while self.advance()? {
+            let What::Origin { offset, bytes } = self.read()?.what else {
+                self.is_ahead = true;
+                break;
+            };
+            let offset = usize::try_from(offset).ok();
+            let place = offset.and_then(|offset| memory.get_mut(offset..)?.get_mut(..bytes.len()));
+            place
+                .ok_or_else(|| self.blocks.damaged("a piece of memory is outside of it"))?
+                .copy_from_slice(bytes);
+            is_any = true;
+        }
+        Ok(is_any)
     }
 
     /// The number of the entry in hand, from 1: what programs that show such files call the number of a packet.
@@ -57,6 +78,9 @@ impl<R: Read> Reader<R> {
 
     /// Reads the next entry; false: there is none.
     pub fn advance(&mut self) -> Result<bool, RecordError> {
+        if std::mem::take(&mut self.is_ahead) {
+            return Ok(true);
+        }
         loop {
             match self.blocks.advance()? {
                 None => return Ok(false),
@@ -106,6 +130,11 @@ impl<R: Read> Reader<R> {
         let [Some(comment), note] = comments else { return Err(damaged("an entry does not say what it is")) };
         let what = entry::parse(side, comment, frame).map_err(damaged)?;
         Ok(Entry { at: Instant::from_nanos(nanos), what, note: note.unwrap_or("") })
+    }
+
+    /// What is wrong with the entry in hand.
+    pub(crate) fn damaged(&self, why: &'static str) -> RecordError {
+        self.blocks.damaged(why)
     }
 
     fn note_interface(&mut self) -> Result<(), RecordError> {

@@ -112,6 +112,7 @@ pub fn replay<M: Recordable, R: Read>(reader: &mut Reader<R>, machine: M) -> Res
                 }
             }
             Next::Passed => recorder.tape().miss(),
+            Next::Origin => recorder.tape().misplaced(),
         }
     }
     let comparison = recorder.tape();
@@ -176,6 +177,7 @@ enum Next {
     Passed,
     Made,
     Event,
+    Origin,
     End(End),
 }
 
@@ -207,6 +209,7 @@ impl<R: Read> Comparison<'_, R> {
     fn next(&self, storage: &mut Vec<u8>) -> Option<Next> {
         let Entry { at, what, .. } = self.reader.entry()?;
         Some(match what {
+            What::Origin { .. } => Next::Origin,
             What::Arrived { leg, ecn, frame } => {
                 storage.clear();
                 storage.extend_from_slice(frame);
@@ -227,6 +230,11 @@ impl<R: Read> Comparison<'_, R> {
             let (recorded, replayed) = (describe(&what), "nothing".to_owned());
             self.differ(at, Part::What, recorded, replayed);
         }
+    }
+
+    /// Memory that the machine found belongs before its life, and is read there ([`Reader::origin`]).
+    fn misplaced(&mut self) {
+        self.failure = Some(self.reader.damaged("memory that was found is not at the beginning"));
     }
 
     fn end(&mut self, why: End) {
@@ -270,9 +278,11 @@ impl<R: Read> Tape for Comparison<'_, R> {
                 found.left += 1;
                 found.left_bytes += frame.len() as u64;
             }
-            What::Timeout { .. } | What::Told { .. } | What::Event { .. } | What::End { .. } => {
-                found.others += 1;
-            }
+            What::Origin { .. }
+            | What::Timeout { .. }
+            | What::Told { .. }
+            | What::Event { .. }
+            | What::End { .. } => found.others += 1,
         }
     }
 }

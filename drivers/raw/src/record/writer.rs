@@ -16,6 +16,8 @@ use crate::Clock;
 const END_ROOM: u64 = 128;
 /// How long an entry may stay in memory while others follow. A process that is killed loses as much.
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// Memory that a machine found is kept in pieces of so many bytes.
+const PIECE: usize = 1 << 12;
 /// The buffer before the file, bytes.
 const BUFFER: usize = 1 << 18;
 
@@ -89,6 +91,16 @@ impl<W: Write> Recording<W> {
         out.write_all(&block)?;
         out.flush()?;
         Ok(Self { out, block, left, entries: 0, state: State::Running, flushed: heading.begun })
+    }
+
+    /// Puts the memory that the machine found when it was made at the beginning: all that is not zero.
+    pub fn origin(&mut self, begun: Instant, memory: &[u8]) {
+        for (nth, bytes) in memory.chunks(PIECE).enumerate() {
+            if bytes.iter().any(|byte| *byte != 0) {
+                let what = What::Origin { offset: (nth * PIECE) as u64, bytes };
+                self.keep(&Entry { at: begun, what, note: "" });
+            }
+        }
     }
 
     /// Ends the recording, and says how that went. The machine must have nothing more to do or say.
