@@ -146,7 +146,9 @@ impl<S: Slots> Translator<S> {
             }
             Side::Client | Side::Server => {}
         }
-        if self.flows.slot(place).mark() & REOPENED != 0
+        let mark = self.flows.slot(place).mark();
+        if mark & REOPENED != 0
+            && !is_copy(mark, seen.seq - 1)
             && self.asks_about_strangers(now, arrival.leg.side)
             && let Some(handshake) = self.make_up(now, arrival, seen)
         {

@@ -69,10 +69,15 @@ impl<S: Slots> Translator<S> {
         }
         if self.config.role == Role::Near {
             // Far answers the server. The client has its SYN-ACK.
-            self.counters.repeated_syn_acks += u64::from(handshake.real.is_some());
-            handshake.real = Some(real);
+            let repeated = handshake.real.replace(real).is_some();
+            self.counters.repeated_syn_acks += u64::from(repeated);
             if handshake.state == FlowState::AwaitServer {
-                // Far lets it through because it has not heard the client, who has nothing more to say.
+                // Far lets it through because it has not heard the client, who has nothing more to say. If it does
+                // so again, it may have been restarted and know nothing at all.
+                if repeated {
+                    self.counters.syns_resent += 1;
+                    self.send_syn(now, &mut handshake);
+                }
                 self.counters.acknowledged_again += 1;
                 let answer = handshake.answer_again();
                 self.send(Side::Server, handshake.tag, answer);

@@ -197,6 +197,21 @@ fn case_47_a_client_that_lost_everything_begins_anew_across_both_boxes() {
 }
 
 #[test]
+fn late_copies_of_a_handshake_do_not_raise_the_dead() {
+    let mut pair = Pair::warm();
+    let ready = Ready::new(&pair.client(&syn())[0].1);
+    let (answer, end) = (ready.client(ACK, 0), ready.client(ACK | FIN, 0));
+    pair.client(&answer);
+    pair.server(&syn_ack());
+    pair.client(&end);
+    pair.server(&ready.server(ACK | FIN, 0, 1));
+    assert_eq!(pair.far.state(), Some(FlowState::TimeWait));
+    // The SYN again, and the answer to what Near said then.
+    pair.far.hear(&syn()).says(S, &syn()).hear(&answer).says(S, &ready.translated(ACK, 0)).quiet();
+    assert_eq!((pair.far.state(), pair.far.counters().syns_made_up), (Some(FlowState::TimeWait), 0));
+}
+
+#[test]
 fn case_63_a_first_segment_with_a_wrong_cookie_is_dropped_and_the_real_one_counts() {
     let mut pair = Pair::warm();
     let ready = Ready::new(&pair.client(&syn())[0].1);
@@ -271,6 +286,27 @@ fn a_flood_of_syns_at_far_does_not_keep_out_who_can_show_a_cookie() {
     let ready = Ready::new(&pair.client(&syn())[0].1);
     assert_eq!(pair.client(&ready.client(ACK, 0).data(b"hello")).len(), 1);
     assert_eq!((pair.far.translator().half_open(), pair.server(&syn_ack()).len()), (50, 2));
+}
+
+#[test]
+fn case_76_far_may_forget_a_handshake_and_learns_of_it_again() {
+    for timestamps in [true, false] {
+        let strip = |segment: Seg| if timestamps { segment } else { segment.options(TcpOptionList::new()) };
+        let mut pair = Pair { near: Lab::new(Role::Near), far: Lab::new(Role::Far) };
+        pair.client(&strip(syn()).port(39_999));
+        pair.server(&strip(syn_ack()).port(39_999));
+        let ready = Ready::new(&pair.client(&strip(syn()))[0].1);
+        assert_eq!(pair.server(&strip(syn_ack())), []);
+        // What the client says next is lost, and so is Far.
+        pair.near.hear(&strip(ready.client(ACK, 0)).data(b"hello")).everything();
+        pair.far = Lab::new(Role::Far);
+        // The server asks again, and so does the client.
+        let _ = pair.server(&strip(syn_ack()));
+        let _ = pair.server(&strip(syn_ack()));
+        let _ = pair.client(&strip(ready.client(ACK, 0)).data(b"hello"));
+        let said = pair.server(&strip(syn_ack()));
+        assert_eq!(pair.far.state(), Some(FlowState::Established), "{timestamps}: {said:?}");
+    }
 }
 
 #[test]
