@@ -97,6 +97,7 @@ gimlet_machine::counters! {
 /// An interface whose every frame is heard, and whose kernel hears none of ours.
 pub struct Port {
     name: String,
+    index: u32,
     socket: OwnedFd,
     storage: Storage,
     sent: SendCounters,
@@ -141,6 +142,7 @@ impl Port {
         let sent = SendCounters::default();
         Ok(Self {
             name: interface.to_owned(),
+            index,
             socket,
             storage,
             sent,
@@ -182,17 +184,31 @@ impl Port {
         self.socket.as_fd()
     }
 
-    /// Receives some frames; none if there are none. An interface that goes down is silent, not broken.
+    /// Receives some frames; none if there are none. An interface that is down is silent, and comes back; one that is
+    /// gone does not.
     pub(crate) fn receive(&mut self) -> io::Result<usize> {
-        let count = match &mut self.storage {
-            Storage::Batch(batch) => match batch.receive(&self.socket) {
-                Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => 0,
-                other => other?,
+        let received = match &mut self.storage {
+            Storage::Batch(batch) => batch.receive(&self.socket),
+            Storage::Ring(ring) => match ring.receive() {
+                // Nobody else looks whether this is why the socket was ready.
+                0 => sys::take_error(&self.socket).map(|()| 0),
+                count => Ok(count),
             },
-            Storage::Ring(ring) => ring.receive(),
+        };
+        let count = match received {
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => self.silent()?,
+            other => other?,
         };
         self.received += count as u64;
         Ok(count)
+    }
+
+    /// No frames, if the interface is still there.
+    fn silent(&self) -> io::Result<usize> {
+        match sys::interface_index(&self.name) {
+            Ok(index) if index == self.index => Ok(0),
+            Ok(_) | Err(_) => Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is gone", self.name))),
+        }
     }
 
     /// Ends with the frames of the last [`Port::receive`].

@@ -85,6 +85,18 @@ pub(crate) fn dropped(socket: &OwnedFd) -> io::Result<u64> {
     Ok(u64::from(statistics.tp_drops))
 }
 
+/// What went wrong on `socket` since it was asked last, if anything did.
+pub(crate) fn take_error(socket: &OwnedFd) -> io::Result<()> {
+    let mut error: c_int = 0;
+    let mut length = mem::size_of_val(&error) as libc::socklen_t;
+    let (level, name) = (libc::SOL_SOCKET, libc::SO_ERROR);
+    // SAFETY: the kernel writes at most `length` bytes into the number.
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut error).cast(), &raw mut length)
+    })?;
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
 /// Nanoseconds of the monotone clock, which all processes since the machine was started share.
 pub(crate) fn monotonic() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -9,7 +9,7 @@ use std::time::Duration;
 use gimlet_lab::{Chain, Place, Process, SERVER};
 use serde_json::{Value, json};
 
-use super::row::{PORT, Row};
+use super::row::{PORT, PORT_GREETING, Row};
 use super::{Plan, Stop};
 use crate::command::lab::Told;
 
@@ -74,7 +74,7 @@ impl Bench {
             server.find(SOON, "that it is ready", |line| line.contains("ready").then_some(()))?;
             Ok::<_, Stop>(server)
         };
-        let servers = [server(PORT, &[])?, server(PORT + 1, &["--greets"])?];
+        let servers = [server(PORT, &[])?, server(PORT_GREETING, &["--greets"])?];
         let (lines, plan) = ([near?, far?], plan.clone());
         Ok(Self { rtt, plan, program, config, _servers: servers, _lines: lines, chain })
     }
@@ -96,9 +96,9 @@ impl Bench {
         let samples = self.connect(PORT, self.plan.connections, fast_open)?;
         let greeted = match row.round_trips_greeted() {
             Some(_) => {
-                self.connect(PORT + 1, 1, &["--greeted"])?;
+                self.connect(PORT_GREETING, 1, &["--greeted"])?;
                 let count = (self.plan.connections * GREETED_PERCENT).div_ceil(100);
-                self.connect(PORT + 1, count, &["--greeted"])?
+                self.connect(PORT_GREETING, count, &["--greeted"])?
             }
             None => Vec::new(),
         };

@@ -2,8 +2,10 @@
 
 use gimlet_lab::{CLIENT, Chain, INTERFACES, LabError, Place, SERVER};
 
-/// The server's port.
+/// The port of the server that waits for a request.
 pub(super) const PORT: u16 = 8080;
+/// The port of the server that speaks first.
+pub(super) const PORT_GREETING: u16 = 8081;
 
 /// A way to the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,10 +100,10 @@ pub(super) fn synproxy(chain: &Chain) -> Result<(), LabError> {
     proxy.nft(&format!(
         "table ip proxy {{\n\
          chain before {{\n type filter hook prerouting priority raw\n\
-         iifname \"{to_client}\" tcp dport {PORT} tcp flags & (fin | syn | rst | ack) == syn notrack\n }}\n\
+         iifname \"{to_client}\" tcp dport {PORT}-{PORT_GREETING} tcp flags & (fin | syn | rst | ack) == syn notrack\n }}\n\
          chain between {{\n type filter hook forward priority filter\n\
-         tcp dport {PORT} ct state {{ invalid, untracked }} synproxy mss 1460 wscale 10 timestamp sack-perm\n\
-         tcp dport {PORT} ct state invalid drop\n }}\n}}\n"
+         tcp dport {PORT}-{PORT_GREETING} ct state {{ invalid, untracked }} synproxy mss 1460 wscale 10 timestamp sack-perm\n\
+         tcp dport {PORT}-{PORT_GREETING} ct state invalid drop\n }}\n}}\n"
     ))?;
     // Conntrack's switches appear with the first rule that needs it.
     proxy.switch("netfilter/nf_conntrack_tcp_loose", 0)?;

@@ -109,3 +109,25 @@ fn what_cannot_be_opened_is_said_with_what_helps() {
     assert!(code == Some(5) && said.contains("Ethernet"), "{said}");
     assert_eq!(run("eth0", "eth0").0, Some(2));
 }
+
+#[test]
+fn an_interface_that_goes_down_may_come_back_and_one_that_is_gone_is_missed() {
+    let Some(chain) = chain() else { return };
+    let mut programs = start(&chain, [FORWARD, FORWARD, RINGS, FORWARD, FORWARD]);
+    let _servers = serve(&chain, &SERVER[..1], &[]);
+    for place in [Place::Near, Place::Middle] {
+        for state in ["down", "up"] {
+            let port = ["link", "set", "dev", "to-client", state];
+            chain.place(place).ip(&port).unwrap_or_else(|error| panic!("{error}"));
+        }
+    }
+    exchange(&chain, SERVER[0], MUCH);
+    for place in [Place::Near, Place::Middle] {
+        let port = ["link", "delete", "dev", "to-client"];
+        chain.place(place).ip(&port).unwrap_or_else(|error| panic!("{error}"));
+        let program = &mut programs[place as usize];
+        let status = program.wait(LONG).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(status.code(), Some(5), "{}", program.said());
+        assert!(program.said().contains("to-client is gone"), "{}", program.said());
+    }
+}
