@@ -21,7 +21,8 @@ pub enum Hard {
     /// Both are behind one NAT, at one outside address. Nobody outside can tell whether that NAT lets them meet there,
     /// so nodes do not guess.
     OneAddress,
-    /// Both sides' ports have to be guessed at once: not without being told to ([`gimlet_node::PunchLimits`]).
+    /// Both sides' ports have to be guessed at once: not without being told to ([`gimlet_node::PunchLimits`]), by two
+    /// that know. One that looks easy does not, and some filters let the guess of one side pass.
     Both,
 }
 
