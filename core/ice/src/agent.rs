@@ -16,6 +16,7 @@ use gimlet_machine::{Buf, Deadline, Id, Input, Instant, Machine, Path, Rng, Time
 
 use self::nomination::Nominating;
 use crate::answers::Answers;
+use crate::candidate::stream_of;
 use crate::candidates::{Added, Candidates};
 use crate::checklist::Checklist;
 use crate::checks::{Check, Checks, Pace};
@@ -29,7 +30,7 @@ use crate::state::{PairStep, State, Step};
 use crate::timer::TimerKey;
 use crate::{
     Candidate, CandidateError, Credentials, CredentialsError, Event, FailureCause, IceCounters,
-    KEEPALIVE_INTERVAL, Limits, PAC_TIMEOUT, PunchLimits, Role, TA_MIN,
+    KEEPALIVE_INTERVAL, Limits, PAC_TIMEOUT, PunchLimits, Role, TA_MIN, Transports,
 };
 
 /// How an agent is set up.
@@ -55,6 +56,8 @@ pub struct Config {
     /// draft-thatcher-ice-renomination): the controlling agent may then move to a better path at any time,
     /// not only when the selected one died.
     pub renomination: bool,
+    /// Which candidates take part.
+    pub transports: Transports,
     /// What hole punching may cost, if [`Agent::punch`] is called.
     pub punch: PunchLimits,
     /// How much the agent holds.
@@ -72,6 +75,7 @@ impl Default for Config {
             credentials: None,
             lite: false,
             renomination: false,
+            transports: Transports::default(),
             punch: PunchLimits::default(),
             limits: Limits::default(),
         }
@@ -210,6 +214,9 @@ impl Agent {
         if ended {
             return Err(CandidateError::AfterEnd);
         }
+        if !self.config.transports.include(candidate.transport) {
+            return Err(CandidateError::UnsupportedTransport);
+        }
         if candidate.component != self.config.component {
             return Err(CandidateError::OtherComponent(candidate.component));
         }
@@ -226,6 +233,19 @@ impl Agent {
     pub fn end_of_remote_candidates(&mut self, now: Instant) {
         self.candidates.end_remote();
         self.settle(now);
+    }
+
+    /// The connection of `path` could not be opened, or broke off: what is being checked there, or was found to work,
+    /// does not. A check of the peer, or another chance later, opens it anew.
+    pub fn connection_lost(&mut self, now: Instant, path: &Path) {
+        let of_path = |(_, pair): &(Id<Pair>, &Pair)| {
+            stream_of(path).is_some() && self.candidates.path(pair.local, pair.remote) == Some(*path)
+        };
+        let lost = self.checklist.iter().find(of_path).map(|(id, _)| id);
+        if let Some(id) = lost.filter(|_| self.state != State::Closed) {
+            self.fail_pair(now, id, PairError::NoConnection);
+            self.settle(now);
+        }
     }
 
     /// Ends everything: nothing is sent or answered any more.
@@ -318,7 +338,7 @@ impl Agent {
     /// Whether `path` belongs to a pair of ours: how the agents that share a socket tell whose keepalive
     /// an indication is, since it carries no name.
     pub fn is_path_of_pair(&self, path: &Path) -> bool {
-        let remote = self.candidates.remote_at(path.peer_address());
+        let remote = self.candidates.remote_of(path);
         let ends = self.candidates.base_of(path).zip(remote);
         ends.is_some_and(|(local, remote)| self.checklist.find(local, remote).is_some())
     }

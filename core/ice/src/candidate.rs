@@ -48,13 +48,33 @@ impl CandidateKind {
     }
 }
 
-/// The transport of a candidate. Lines of both are read and written; the agent checks UDP only.
+/// The transport of a candidate. Lines of both are read and written; the agent checks UDP, and TCP where its owner
+/// carries connections ([`Transports::UdpAndTcp`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// Datagrams.
     Udp,
     /// A TCP connection (RFC 6544).
     Tcp(TcpType),
+}
+
+/// Which transports an agent uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Transports {
+    /// Datagrams only: TCP candidates are refused.
+    #[default]
+    Udp,
+    /// Both (RFC 6544): the owner carries connections, with [`crate::Streams`].
+    UdpAndTcp,
+}
+
+impl Transports {
+    pub(crate) const fn include(self, transport: Transport) -> bool {
+        match self {
+            Transports::Udp => !transport.is_tcp(),
+            Transports::UdpAndTcp => true,
+        }
+    }
 }
 
 /// Who opens the connection of a TCP candidate (RFC 6544 §4.5).
@@ -91,6 +111,14 @@ impl Transport {
                 Transport::Tcp(TcpType::SimultaneousOpen),
                 Transport::Tcp(TcpType::Active | TcpType::Passive),
             ) => false,
+        }
+    }
+
+    /// Whether packets travel in a connection.
+    pub(crate) const fn is_tcp(self) -> bool {
+        match self {
+            Transport::Udp => false,
+            Transport::Tcp(_) => true,
         }
     }
 
@@ -182,10 +210,40 @@ impl Candidate {
         Self { related: mapped, ..Self::new(CandidateKind::Relayed, address, address.ip(), server, base) }
     }
 
-    /// What we saw of the peer when its check arrived (RFC 8445 §7.3.1.3).
-    pub(crate) fn peer_reflexive(address: SocketAddr, priority: u32, foundation: Foundation) -> Self {
+    /// From `ip` we open connections to the peer's passive candidates (RFC 6544 §4.1). The port says nothing: it is
+    /// the 9 that RFC 6544 §4.5 asks for. Paths of it are [`crate::Streams`]'s.
+    pub fn tcp_active(ip: IpAddr) -> Self {
+        const DISCARD: u16 = 9;
+        const DIRECTION_PREFERENCE: u16 = 6;
+        Self::tcp(SocketAddr::new(ip, DISCARD), TcpType::Active, DIRECTION_PREFERENCE)
+    }
+
+    /// At `address` the owner takes connections, and hands them to [`crate::Streams::accept`].
+    pub fn tcp_passive(address: SocketAddr) -> Self {
+        const DIRECTION_PREFERENCE: u16 = 4;
+        Self::tcp(address, TcpType::Passive, DIRECTION_PREFERENCE)
+    }
+
+    /// RFC 6544 §4.2: the local preference is the direction's, and below it 13 bits of the owner's. All of them are
+    /// below what UDP begins with.
+    fn tcp(address: SocketAddr, kind: TcpType, direction_preference: u16) -> Self {
+        let transport = Transport::Tcp(kind);
+        let foundation = Foundation::of(CandidateKind::Host, address.ip(), transport, None);
+        let host = Self { foundation, transport, ..Self::host(address) };
+        host.with_local_preference(direction_preference << 13 | 0x1fff)
+    }
+
+    /// What we saw of the peer when its check arrived (RFC 8445 §7.3.1.3). Whoever reached us through a connection
+    /// opened it.
+    pub(crate) fn peer_reflexive(
+        address: SocketAddr,
+        is_tcp: bool,
+        priority: u32,
+        foundation: Foundation,
+    ) -> Self {
         let kind = CandidateKind::PeerReflexive;
-        Self { foundation, priority, ..Self::new(kind, address, address.ip(), None, Base::Own) }
+        let transport = if is_tcp { Transport::Tcp(TcpType::Active) } else { Transport::Udp };
+        Self { foundation, transport, priority, ..Self::new(kind, address, address.ip(), None, Base::Own) }
     }
 
     /// This local candidate's base, as the peer sees it at `mapped` (RFC 8445 §7.2.5.3.1).
@@ -328,9 +386,16 @@ impl Candidate {
         local_preference(self.priority)
     }
 
-    /// The path from this local candidate to `peer`.
+    /// The path from this local candidate to `peer`. One through a connection is written as if the peer were a relay
+    /// to itself, which no relay is: [`crate::Streams`] carries those.
     pub fn path_to(&self, peer: SocketAddr) -> Path {
         match &self.base {
+            Base::Own if self.transport.is_tcp() => {
+                Path::Relayed { relay: FourTuple::new(self.address, peer), peer }
+            }
+            Base::Socket(socket) if self.transport.is_tcp() => {
+                Path::Relayed { relay: FourTuple::new(**socket, peer), peer }
+            }
             Base::Own => Path::Direct(FourTuple::new(self.address, peer)),
             Base::Socket(socket) => Path::Direct(FourTuple::new(**socket, peer)),
             Base::Relay(relay) => Path::Relayed { relay: **relay, peer },
@@ -347,6 +412,12 @@ impl Candidate {
 
     /// Whether packets of `path` leave from, and arrive at, this local candidate's base.
     pub(crate) fn is_base_of(&self, path: &Path) -> bool {
+        if let Some(flow) = stream_of(path) {
+            return self.transport.is_tcp() && matches!(self.base, Base::Own) && self.address == flow.local;
+        }
+        if self.transport.is_tcp() {
+            return false;
+        }
         match (&self.base, path) {
             (Base::Own, Path::Direct(tuple)) => self.address == tuple.local,
             (Base::Socket(socket), Path::Direct(tuple)) => **socket == tuple.local,
@@ -378,7 +449,16 @@ impl Candidate {
             }
             (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
         };
-        families && self.component == peer.component && self.transport.pairs_with(peer.transport)
+        // A relay is no way to itself.
+        let returns = matches!(&self.base, Base::Relay(flow) if flow.remote == peer.address);
+        let transports = !returns && self.transport.pairs_with(peer.transport);
+        families && self.component == peer.component && transports
+    }
+
+    /// Whether we are to begin on a pair of this local and that remote candidate. Of a passive one's pairs the peer
+    /// does, and they form when it is heard (RFC 6544 §6.2).
+    pub(crate) fn begins_with(&self, peer: &Candidate) -> bool {
+        self.transport != Transport::Tcp(TcpType::Passive) && self.pairs_with(peer)
     }
 
     /// Whether the address can be a candidate at all. Multicast and broadcast are refused because a
@@ -398,8 +478,8 @@ impl Candidate {
             return Err(CandidateError::Unusable(self.address));
         }
         match self.transport {
-            Transport::Udp => Ok(()),
-            Transport::Tcp(_) => Err(CandidateError::UnsupportedTransport),
+            Transport::Udp | Transport::Tcp(TcpType::Active | TcpType::Passive) => Ok(()),
+            Transport::Tcp(TcpType::SimultaneousOpen) => Err(CandidateError::UnsupportedTransport),
         }
     }
 }
@@ -407,6 +487,14 @@ impl Candidate {
 impl fmt::Display for CandidateKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// The connection that `path` runs through, if it does (see [`Candidate::path_to`]). No relay forwards to itself.
+pub(crate) fn stream_of(path: &Path) -> Option<FourTuple> {
+    match path {
+        Path::Relayed { relay, peer } if relay.remote == *peer => Some(*relay),
+        Path::Relayed { .. } | Path::Direct(_) => None,
     }
 }
 

@@ -6,6 +6,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use gimlet_machine::{Arena, Id, Path};
 
+use crate::candidate::stream_of;
 use crate::mdns::Names;
 use crate::pair::Ends;
 use crate::preference::deal;
@@ -216,7 +217,7 @@ impl Candidates {
         limits: &Limits,
     ) -> Result<Added, CandidateError> {
         let foundation = self.remote_foundation(candidate.foundation);
-        if let Some(id) = self.remote_at(candidate.address)
+        if let Some(id) = self.remote_at(candidate.address, candidate.transport.is_tcp())
             && let Some(remote) = self.remotes.get_mut(id)
         {
             if !remote.learned {
@@ -236,14 +237,19 @@ impl Candidates {
 
     /// Learns the peer's candidate from a check of its (RFC 8445 §7.3.1.3): the priority is the check's, the
     /// foundation is unlike all others.
-    pub(crate) fn add_peer_reflexive(&mut self, address: SocketAddr, priority: u32) -> Id<Remote> {
+    pub(crate) fn add_peer_reflexive(
+        &mut self,
+        address: SocketAddr,
+        is_tcp: bool,
+        priority: u32,
+    ) -> Id<Remote> {
         let is_known =
             |foundation| self.remotes.iter().any(|(_, remote)| remote.candidate.foundation == foundation);
         let mut number = u64::from(self.born);
         while is_known(Foundation::from_number(number)) {
             number += 1;
         }
-        let candidate = Candidate::peer_reflexive(address, priority, Foundation::from_number(number));
+        let candidate = Candidate::peer_reflexive(address, is_tcp, priority, Foundation::from_number(number));
         let foundation = self.fresh_foundation();
         self.insert_remote(candidate, foundation, true)
     }
@@ -458,8 +464,17 @@ impl Candidates {
         self.locals.get(id).is_some_and(|local| local.stands)
     }
 
-    pub(crate) fn remote_at(&self, address: SocketAddr) -> Option<Id<Remote>> {
-        self.remotes.iter().find(|(_, remote)| remote.candidate.address == address).map(|(id, _)| id)
+    /// The peer's candidate at `address`: one address may be a socket's and a listener's.
+    pub(crate) fn remote_at(&self, address: SocketAddr, is_tcp: bool) -> Option<Id<Remote>> {
+        let is_there = |remote: &Remote| {
+            remote.candidate.address == address && remote.candidate.transport.is_tcp() == is_tcp
+        };
+        self.remotes.iter().find(|(_, remote)| is_there(remote)).map(|(id, _)| id)
+    }
+
+    /// The peer's candidate at the far end of `path`.
+    pub(crate) fn remote_of(&self, path: &Path) -> Option<Id<Remote>> {
+        self.remote_at(path.peer_address(), stream_of(path).is_some())
     }
 
     pub(crate) fn local(&self, id: Id<Local>) -> Option<&Local> {

@@ -211,7 +211,7 @@ fn a_pair_that_the_peer_used_takes_the_place_of_any_unchecked_one() {
     fixture.remote(host("192.0.2.1", 1));
     fixture.remote(host("192.0.2.2", 2));
     let priority = candidate_priority(CandidateKind::PeerReflexive, 0, 1);
-    let learned = fixture.candidates.add_peer_reflexive("192.0.2.3:3".parse().unwrap(), priority);
+    let learned = fixture.candidates.add_peer_reflexive("192.0.2.3:3".parse().unwrap(), false, priority);
     let local = fixture.candidates.locals().next().unwrap().0;
     let ends = fixture.candidates.ends(local, learned).unwrap();
     assert!(matches!(fixture.checklist.form(ends, Role::Controlling, true), Formed::Replaced(..)));

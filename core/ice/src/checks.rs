@@ -107,13 +107,18 @@ impl Checks {
     pub(crate) fn start(&mut self, now: Instant, subject: Subject, active: usize) -> Check {
         debug_assert!(self.has_room(), "the caller asks first");
         let active = u16::try_from(active).unwrap_or(u16::MAX).max(1);
-        self.send(now, subject, Record::check(now, self.numbered, subject, active, self.pace))
+        let record = if subject.reliable {
+            Record::reliable(now, self.numbered, subject)
+        } else {
+            Record::check(now, self.numbered, subject, active, self.pace)
+        };
+        self.send(now, subject, record)
     }
 
     /// Begins a request that is sent once and listened to for as long as it may tell something: one for
     /// consent. Its silence decides nothing by itself.
     pub(crate) fn start_once(&mut self, now: Instant, pair: Id<Pair>, epoch: u8) -> Check {
-        let subject = Subject { pair, epoch, nominates: false };
+        let subject = Subject { pair, epoch, nominates: false, reliable: false };
         self.send(now, subject, Record::once(now, self.numbered, subject))
     }
 
@@ -134,7 +139,7 @@ impl Checks {
         }
         self.pending.push(record);
         self.take_slot(now);
-        let Subject { pair, epoch, nominates } = subject;
+        let Subject { pair, epoch, nominates, reliable: _ } = subject;
         Check { id, pair, epoch, nominates, age: Some(Duration::ZERO), cancelled: record.is_cancelled() }
     }
 

@@ -19,7 +19,8 @@ pub enum CandidateError {
     /// The address is a host name. Where it is an mDNS candidate's, give the line to
     /// [`crate::Agent::add_remote_line`]; resolve others and add the candidate again with the address, or ignore it.
     UnresolvedName(Box<str>),
-    /// The agent checks UDP candidates only.
+    /// The agent checks UDP candidates, and TCP ones if it was told so ([`crate::Transports::UdpAndTcp`]), but for
+    /// simultaneous-open ones.
     UnsupportedTransport,
     /// Nobody, or everybody, is at this address.
     Unusable(SocketAddr),
@@ -57,7 +58,9 @@ impl fmt::Display for CandidateError {
             CandidateError::UnresolvedName(name) => {
                 write!(f, "the candidate's address is the name `{name}`: resolve it and add the result")
             }
-            CandidateError::UnsupportedTransport => f.write_str("only UDP candidates are checked"),
+            CandidateError::UnsupportedTransport => f.write_str(
+                "TCP is not in use, or not opened simultaneously: set `Config::transports`, or ignore it",
+            ),
             CandidateError::Unusable(address) => {
                 write!(f, "{address} cannot be a candidate: it needs a unicast address and a port")
             }

@@ -55,6 +55,11 @@
 //! by [`Agent::add_remote_line`], are asked of the owner, and go the way of every candidate once
 //! [`Agent::name_resolved`] answers.
 //!
+//! Where no datagram gets through, a connection may ([`Transports::UdpAndTcp`], RFC 6544): [`Candidate::tcp_active`] opens it,
+//! [`Candidate::tcp_passive`] waits for it. To the agent it is a path like every other one, whose datagrams the owner
+//! hands to [`Streams`], which frames them and asks the driver for connections. A check leaves there once, since
+//! nothing gets lost on the way, and a connection that cannot be had fails its pair at once. UDP is preferred.
+//!
 //! Whatever is not signed with the right password changes nothing but a counter, and is answered at
 //! most ten times a second by something smaller than itself. What is signed is still bounded: see
 //! [`Limits`].
@@ -67,7 +72,11 @@
 //! * **Several components or streams** (RFC 8445 §4): QUIC multiplexes. Use an agent for each; those of one stream
 //!   share credentials ([`Agent::share_credentials`]). A component that works does not unfreeze the pairs of another
 //!   (§6.1.2.6): every agent finds its own way, at its own pace.
-//! * **TCP candidates** (RFC 6544). Their lines are read and written, so that they survive signalling.
+//! * **Simultaneous open, and TCP through NATs' outsides** (RFC 6544 §4.1): of TCP candidates there are active and
+//!   passive ones on our own addresses. Reflexive and relayed ones need a connection opened from a port that also
+//!   listens, or a relay that opens connections (RFC 6062); no driver and no relay of ours does. Lines of them are
+//!   read and written, and those that cannot be checked are refused ([`CandidateError::UnsupportedTransport`]).
+//! * **Listen.** Connections to passive candidates are the owner's to take ([`Streams::accept`]).
 //! * **Free candidates** (RFC 8445 §8.3): the sockets are the owner's, who knows what else uses them.
 //! * **React to ICMP** (RFC 8445 §7.2.5.2.4), be it to stop a punch: anybody can send it, and an unanswered check fails anyway.
 //! * **Punch unasked**, or find out about NATs: that is `gimlet_stun::Discovery`'s work, and the owner's to signal.
@@ -179,10 +188,11 @@ mod punch;
 mod report;
 mod role;
 mod state;
+mod streams;
 mod timer;
 
 pub use agent::{Agent, Config};
-pub use candidate::{Candidate, CandidateKind, TcpType, Transport};
+pub use candidate::{Candidate, CandidateKind, TcpType, Transport, Transports};
 pub use counters::IceCounters;
 pub use credentials::Credentials;
 pub use error::{CandidateError, CredentialsError};
@@ -203,3 +213,4 @@ pub use punch::{
 pub use report::PairReport;
 pub use role::Role;
 pub use state::{PairState, State};
+pub use streams::{STREAM_BACKLOG_MAX, STREAM_DATAGRAM_MAX, STREAMS_MAX, StreamCounters, Streams};

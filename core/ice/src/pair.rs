@@ -164,6 +164,8 @@ impl Crowd {
 pub enum PairError {
     /// Nothing came back.
     NoAnswer,
+    /// The connection could not be opened, or broke off (RFC 6544 §7.1).
+    NoConnection,
     /// The answer came from another address, or to another of ours (RFC 8445 §7.2.5.2.1).
     Asymmetric,
     /// The peer answered with this error code.
@@ -176,6 +178,7 @@ impl fmt::Display for PairError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PairError::NoAnswer => f.write_str("no answer"),
+            PairError::NoConnection => f.write_str("no connection"),
             PairError::Asymmetric => f.write_str("the answer took another way"),
             PairError::Refused(code) => write!(f, "refused with error {code}"),
             PairError::Malformed => f.write_str("the answer was malformed"),

@@ -172,7 +172,8 @@ impl Agent {
 
     /// The peer says that this address of its is gone. Returns whether the candidate was known.
     pub fn remove_remote_candidate(&mut self, now: Instant, address: SocketAddr) -> bool {
-        let Some(id) = self.candidates.remote_at(address) else { return false };
+        let at = |is_tcp| self.candidates.remote_at(address, is_tcp);
+        let Some(id) = at(false).or_else(|| at(true)) else { return false };
         self.candidates.remove_remote(id);
         self.lose_pairs(now, |pair| pair.remote == id);
         self.settle(now);

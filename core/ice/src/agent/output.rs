@@ -95,7 +95,9 @@ impl Agent {
         debug_assert!(!(taken && nominates), "only a valid pair is nominated");
         self.checklist.on_checked(id, now);
         self.counters.checks_sent += 1;
-        self.checks.start(now, Subject { pair: id, epoch: self.role.epoch(), nominates }, active)
+        let local = self.checklist.get(id).and_then(|pair| self.candidates.local(pair.local));
+        let reliable = local.is_some_and(|local| local.candidate.transport.is_tcp());
+        self.checks.start(now, Subject { pair: id, epoch: self.role.epoch(), nominates, reliable }, active)
     }
 
     fn write(&mut self, check: &Check, out: &mut Buf<'_>) -> Option<Path> {

@@ -7,6 +7,7 @@ use gimlet_machine::{Id, Instant, Path};
 
 use super::Agent;
 use crate::answers::Heard;
+use crate::candidate::stream_of;
 use crate::candidates::{Added, Local, Remote};
 use crate::check::Request;
 use crate::checklist::{Checklist, Formed};
@@ -38,7 +39,7 @@ impl Agent {
             let Some(ends) = self.candidates.ends(id, remote) else { continue };
             let (ours, theirs) = ends.candidates();
             // A less preferred candidate with this base may have left its pairs.
-            if ours.pairs_with(theirs) && self.checklist.find(id, remote).is_none() {
+            if ours.begins_with(theirs) && self.checklist.find(id, remote).is_none() {
                 let formed = self.checklist.form(ends, role, false);
                 self.counters.pairs_dropped += note(formed, &mut self.checks);
                 mark_late(&mut self.checklist, formed, late);
@@ -93,7 +94,7 @@ impl Agent {
             let (ours, theirs) = ends.candidates();
             // What was learned has a pair with the base that heard it.
             let fresh = matches!(added, Added::New(_)) || self.checklist.find(local, id).is_none();
-            if fresh && ours.pairs_with(theirs) {
+            if fresh && ours.begins_with(theirs) {
                 let formed = self.checklist.form(ends, role, false);
                 self.counters.pairs_dropped += note(formed, &mut self.checks);
                 mark_late(&mut self.checklist, formed, late);
@@ -230,8 +231,7 @@ impl Agent {
         heard: &Heard<'_>,
         nominates: bool,
     ) -> Option<Id<Pair>> {
-        let address = heard.path.peer_address();
-        let known = self.candidates.remote_at(address);
+        let known = self.candidates.remote_of(&heard.path);
         let known_pair = known.and_then(|remote| self.checklist.find(local, remote));
         let late = self.nominating.selected().is_some();
         if known_pair.is_some() || (known.is_some() && late && !nominates && !self.explores()) {
@@ -239,7 +239,7 @@ impl Agent {
         }
         let remote = match known {
             Some(remote) => remote,
-            None => self.learn(address, heard.priority)?,
+            None => self.learn(&heard.path, heard.priority)?,
         };
         let ends = self.candidates.ends(local, remote)?;
         let formed = self.checklist.form(ends, self.role.role(), true);
@@ -252,7 +252,8 @@ impl Agent {
     }
 
     /// Takes a peer-reflexive remote candidate (RFC 8445 §7.3.1.3).
-    fn learn(&mut self, address: SocketAddr, priority: u32) -> Option<Id<Remote>> {
+    fn learn(&mut self, path: &Path, priority: u32) -> Option<Id<Remote>> {
+        let address = path.peer_address();
         if self.candidates.count_learned() >= self.config.limits.peer_reflexive_max {
             self.counters.peer_reflexive_dropped += 1;
             let valid =
@@ -262,7 +263,7 @@ impl Agent {
             self.candidates.remove_remote(evicted);
         }
         self.tell(Event::RemotePeerReflexive { address });
-        Some(self.candidates.add_peer_reflexive(address, priority))
+        Some(self.candidates.add_peer_reflexive(address, stream_of(path).is_some(), priority))
     }
 
     /// A triggered check (RFC 8445 §7.3.1.4). After selection only what the peer cannot have sent before it,
@@ -306,7 +307,9 @@ impl Agent {
 
     /// Records what the peer sees of us (RFC 8445 §7.2.5.3.1).
     pub(super) fn on_mapped_address(&mut self, base: Id<Local>, mapped: SocketAddr) {
-        if self.candidates.add_local_peer_reflexive(mapped, base, &self.config.limits) {
+        // What a connection looks like to the peer is the connection's, and nobody is reached there.
+        let is_tcp = self.candidates.local(base).is_some_and(|base| base.candidate.transport.is_tcp());
+        if !is_tcp && self.candidates.add_local_peer_reflexive(mapped, base, &self.config.limits) {
             self.tell(Event::LocalPeerReflexive { address: mapped });
         }
     }

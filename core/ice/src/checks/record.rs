@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use gimlet_machine::{Id, Instant};
-use gimlet_stun::{RC_DEFAULT, RM_DEFAULT, Retransmission};
+use gimlet_stun::{RC_DEFAULT, RM_DEFAULT, Retransmission, TI_DEFAULT};
 
 use crate::CONSENT_TIMEOUT;
 use crate::pair::Pair;
@@ -83,6 +83,8 @@ pub(crate) struct Subject {
     pub(crate) epoch: u8,
     /// Whether it carries USE-CANDIDATE.
     pub(crate) nominates: bool,
+    /// Whether nothing gets lost on the way: it is sent once, and its silence decides (RFC 8489 §6.2.2).
+    pub(crate) reliable: bool,
 }
 
 impl Record {
@@ -97,6 +99,19 @@ impl Record {
             active,
             epoch: subject.epoch,
             progress: Progress(1 | marks),
+        }
+    }
+
+    /// A check that leaves at this moment, through a connection.
+    pub(crate) fn reliable(now: Instant, number: u32, subject: Subject) -> Self {
+        let marks = if subject.nominates { Progress::NOMINATES } else { 0 };
+        Self {
+            at: now + TI_DEFAULT,
+            place: place(subject.pair),
+            number: number as u16,
+            active: 0,
+            epoch: subject.epoch,
+            progress: Progress(RC_DEFAULT as u8 | marks),
         }
     }
 
@@ -169,6 +184,8 @@ impl Record {
     /// (RFC 8489 §6.2.1, Karn's algorithm).
     pub(crate) fn age(&self, now: Instant, pace: Pace) -> Option<Duration> {
         let wait = match (self.active, self.is_sending()) {
+            // Sent once through a connection, as if it were for the last time.
+            (0, _) if self.progress.sent() == RC_DEFAULT => return Some((now + TI_DEFAULT).since(self.at)),
             (0, _) => CONSENT_TIMEOUT,
             (active, true) => pace.wait_after(active, 1),
             (active, false) => pace.rest_after(active, 1),
@@ -201,7 +218,7 @@ mod tests {
         let Ok(Added::New(remote)) = candidates.add_remote(host("192.0.2.2:2"), &limits) else { panic!() };
         let ends = candidates.ends(local, remote).unwrap();
         let Formed::New(pair) = Checklist::new(1).form(ends, Role::Controlling, false) else { panic!() };
-        Subject { pair, epoch: 0, nominates: false }
+        Subject { pair, epoch: 0, nominates: false, reliable: false }
     }
 
     /// A record and the graph that it stands for, after `sends` sends that were each so late.
@@ -242,6 +259,10 @@ mod tests {
         record.cancel(PACE);
         assert_eq!(record.age(now, PACE), age);
         assert_eq!(Record::once(left, 0, subject()).age(now, PACE), age);
+        let mut reliable = Record::reliable(left, 0, subject());
+        assert_eq!((reliable.age(now, PACE), reliable.is_sending()), (age, false));
+        reliable.cancel(PACE);
+        assert_eq!((reliable.age(now, PACE), reliable.at()), (age, left + TI_DEFAULT));
         assert_eq!(both(2, Duration::ZERO).0.age(now, PACE), None, "the answer may belong to either");
     }
 }
