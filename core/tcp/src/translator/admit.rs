@@ -304,7 +304,7 @@ pub(crate) fn begin(
 }
 
 /// The frame without padding, with a complete checksum.
-fn complete(arrival: &Arrival<'_>) -> Box<[u8]> {
+pub(crate) fn complete(arrival: &Arrival<'_>) -> Box<[u8]> {
     let mut frame = arrival.frame[..arrival.layout.end as usize].to_vec();
     if arrival.leg.checksum == Checksum::Partial {
         let sum = arrival.layout.pseudo_header(&frame);

@@ -12,7 +12,7 @@ use crate::handshake::{FastOpen, Handshake, Spoof};
 use crate::hold::Hold;
 use crate::state::FlowStep;
 use crate::timer::{BYPASS_IDLE, SYN_REPEAT};
-use crate::translator::admit::checksum_holds;
+use crate::translator::admit::{checksum_holds, complete};
 use crate::translator::seen::{Arrival, Seen, SynOptions};
 use crate::translator::{Fate, Translator};
 use crate::{Bypass, Cause, EARLY_DATA_MAX, Event, FlowState, Role, Side};
@@ -84,7 +84,7 @@ impl<S: Slots> Translator<S> {
             return self.on_client_reset(now, seen, handshake);
         }
         if seen.is_opening() && seen.seq == handshake.client.isn {
-            return self.on_repeated_syn(now, handshake);
+            return self.on_repeated_syn(now, arrival, handshake);
         }
         if seen.is_opening() {
             self.replace(now, handshake);
@@ -256,21 +256,23 @@ impl<S: Slots> Translator<S> {
         }
     }
 
-    fn on_repeated_syn(&mut self, now: Instant, mut handshake: Handshake) -> Fate {
+    fn on_repeated_syn(&mut self, now: Instant, arrival: &Arrival<'_>, mut handshake: Handshake) -> Fate {
         self.counters.repeated_syns += 1;
+        if handshake.spoof.is_none() {
+            // Far does not know whether somebody answered: its client's retransmissions are the client's. What Near
+            // promised last is what this one asks for.
+            handshake.syn = complete(arrival);
+            handshake.clock.syn_at = now;
+            self.handshakes.put(handshake);
+            return Fate::Pass;
+        }
         if let Some(syn_ack) = handshake.syn_ack().filter(|_| self.config.role.spoofs()) {
             self.counters.respoofed += 1;
             self.send(Side::Client, handshake.tag, Some(syn_ack));
         }
-        // Far does not know whether somebody else answered: its client's retransmissions are the client's.
-        let unanswered = handshake.spoof.is_none();
-        if handshake.real.is_none() || unanswered {
-            let due = unanswered || now.since(handshake.clock.syn_at) >= SYN_REPEAT;
-            if due && handshake.fast_open == FastOpen::Off {
-                handshake.clock.syn_at = now;
-                let syn = handshake.syn.to_vec();
-                self.send(Side::Server, handshake.tag, Some(syn));
-            }
+        let due = handshake.real.is_none() && now.since(handshake.clock.syn_at) >= SYN_REPEAT;
+        if due && handshake.fast_open == FastOpen::Off {
+            self.send_syn(now, &mut handshake);
         }
         self.handshakes.put(handshake);
         Fate::Consumed

@@ -7,6 +7,7 @@ use crate::destination::{REFUSED_FOR, Unfit};
 use crate::flow::slot::Slots;
 use crate::handshake::{FastOpen, Handshake, Real};
 use crate::state::FlowStep;
+use crate::timer::SYN_REPEAT;
 use crate::translator::admit::{accepts_ecn, offered, segment_size};
 use crate::translator::client::Memory;
 use crate::translator::seen::{Arrival, Seen, SynOptions};
@@ -74,7 +75,8 @@ impl<S: Slots> Translator<S> {
             if handshake.state == FlowState::AwaitServer {
                 // Far lets it through because it has not heard the client, who has nothing more to say. If it does
                 // so again, it may have been restarted and know nothing at all.
-                if repeated {
+                if repeated && now.since(handshake.clock.syn_at) >= SYN_REPEAT {
+                    // Not each time: the server may answer that, too, and so on for ever.
                     self.counters.syns_resent += 1;
                     self.send_syn(now, &mut handshake);
                 }

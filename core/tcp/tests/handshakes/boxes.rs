@@ -300,13 +300,47 @@ fn case_76_far_may_forget_a_handshake_and_learns_of_it_again() {
         // What the client says next is lost, and so is Far.
         pair.near.hear(&strip(ready.client(ACK, 0)).data(b"hello")).everything();
         pair.far = Lab::new(Role::Far);
-        // The server asks again, and so does the client.
+        // A second later the server asks again, and so does the client.
+        pair.near.at(1_000);
+        pair.far.at(1_000);
         let _ = pair.server(&strip(syn_ack()));
         let _ = pair.server(&strip(syn_ack()));
         let _ = pair.client(&strip(ready.client(ACK, 0)).data(b"hello"));
         let said = pair.server(&strip(syn_ack()));
         assert_eq!(pair.far.state(), Some(FlowState::Established), "{timestamps}: {said:?}");
     }
+}
+
+#[test]
+fn repeated_syn_acks_and_syns_do_not_chase_each_other() {
+    let mut pair = Pair::warm();
+    let ready = Ready::new(&pair.client(&syn())[0].1);
+    // The client's answer is lost on its way to Far.
+    pair.near.hear(&ready.client(ACK, 0)).everything();
+    assert_eq!(pair.server(&syn_ack()), [read(S, &ready.translated(ACK, 0))]);
+    // Near has answered for the client. If it could not, the server would ask again, and Near would say all of it.
+    let mut near = Lab::warm(Role::Near);
+    let ready = Ready::new(&near.opened());
+    near.hear(&ready.client(ACK, 0)).everything();
+    let said = |lab: &mut Lab| lab.hear(&syn_ack()).everything().len();
+    assert_eq!((said(&mut near), said(&mut near), said(&mut near)), (1, 1, 1));
+    near.until(gimlet_machine::Instant::from_millis(700));
+    assert_eq!((said(&mut near), said(&mut near)), (2, 1));
+}
+
+#[test]
+fn far_goes_by_the_last_syn_for_near_may_have_learned_something() {
+    let mut pair = Pair::warm();
+    // Near was restarted between two copies of a SYN, and knows that the server takes no SACK.
+    pair.far.hear(&syn()).says(S, &syn());
+    let plain =
+        TcpOptionList::new().maximum_segment_size(1_460).timestamps(T, CLOCK).no_operation().window_scale(7);
+    pair.near = Lab::new(Role::Near);
+    pair.near.hear(&syn().port(39_999)).hear(&syn_ack().port(39_999).options(plain)).everything();
+    let ready = Ready::new(&pair.client(&syn())[0].1);
+    assert_eq!(pair.client(&ready.client(ACK, 0).data(b"x")), []);
+    assert_eq!(pair.server(&syn_ack().options(plain)).len(), 2);
+    assert_eq!((pair.far.state(), pair.far.counters().bad_cookie), (Some(FlowState::Established), 0));
 }
 
 #[test]
