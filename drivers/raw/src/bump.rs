@@ -18,6 +18,12 @@ use crate::sys::{self, Bell};
 pub trait Owner<M: Machine> {
     /// The machine told something. Commands on it are allowed here.
     fn event(&mut self, machine: &mut M, now: Instant, event: M::Event);
+    /// More than one frame has arrived, and this is one of those that the machine will hear at once: whoever knows what it
+    /// will look up can have that fetched.
+    #[inline]
+    fn foresee(&self, machine: &M, leg: Leg, frame: &[u8]) {
+        let _ = (machine, leg, frame);
+    }
     /// Somebody rang ([`Waker::wake`]). Commands on the machine are allowed here; `Break` ends the loop.
     fn woken(&mut self, machine: &mut M, now: Instant, counters: BumpCounters) -> ControlFlow<()>;
 }
@@ -114,30 +120,49 @@ impl Bump {
         owner: &mut impl Owner<M>,
         from: usize,
     ) -> io::Result<()> {
-        let side = if from == 0 { Side::Client } else { Side::Server };
         let count = self.ports[from].receive()?;
         if count == 0 {
             return Ok(());
         }
-        for nth in 0..count {
-            let arrived = self.ports[from].arrived(nth);
-            let leg = arrived.offload.leg(side, arrived.tag);
-            let verdict = machine.handle_input(now, Input::new(leg, self.ports[from].frame_mut(nth)));
-            match verdict {
-                Verdict::Consumed => {}
-                Verdict::NotMine => self.out.unplaced += 1,
-                Verdict::Pass { path, range } => {
-                    let frame = self.ports[from].frame(nth);
-                    // What the kernel said of the frame still holds if the machine says the same of it.
-                    let is_same = (path.checksum, path.gso) == (leg.checksum, leg.gso) && range.start == 0;
-                    self.out.pass(nth, frame, range, path, is_same.then_some(arrived.offload));
+        // Not more at a time than the processor remembers.
+        for first in (0..count).step_by(BATCH_MAX) {
+            let some = first..count.min(first + BATCH_MAX);
+            if some.len() > 1 {
+                for nth in some.clone() {
+                    let (leg, _) = self.arrived(from, nth);
+                    owner.foresee(machine, leg, self.ports[from].frame(nth));
                 }
             }
-            self.drain(machine, now, owner, Some(from));
+            for nth in some {
+                self.hand_in(machine, now, from, nth);
+                self.drain(machine, now, owner, Some(from));
+            }
         }
         self.flush(Some(from));
         self.ports[from].release();
         Ok(())
+    }
+
+    /// The leg of a frame that has arrived, and what the kernel said of it.
+    fn arrived(&self, from: usize, nth: usize) -> (Leg, Offload) {
+        let side = if from == 0 { Side::Client } else { Side::Server };
+        let arrived = self.ports[from].arrived(nth);
+        (arrived.offload.leg(side, arrived.tag), arrived.offload)
+    }
+
+    /// Hands one frame to the machine.
+    fn hand_in<M: Machine<Path = Leg>>(&mut self, machine: &mut M, now: Instant, from: usize, nth: usize) {
+        let (leg, offload) = self.arrived(from, nth);
+        match machine.handle_input(now, Input::new(leg, self.ports[from].frame_mut(nth))) {
+            Verdict::Consumed => {}
+            Verdict::NotMine => self.out.unplaced += 1,
+            Verdict::Pass { path, range } => {
+                let frame = self.ports[from].frame(nth);
+                // What the kernel said of the frame still holds if the machine says the same of it.
+                let is_same = (path.checksum, path.gso) == (leg.checksum, leg.gso) && range.start == 0;
+                self.out.pass(nth, frame, range, path, is_same.then_some(offload));
+            }
+        }
     }
 
     /// Lets the machine say all that it has to say. Frames that pass are in the port `from`.

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use gimlet_tcp::Slot;
-use memmap2::MmapMut;
+use memmap2::{Advice, MmapMut};
 
 /// The slots of a translator in a file. In a file system that lies in memory (`/dev/shm`, `/run`) a write costs what it
 /// costs elsewhere in memory, and what was written outlives the process in whichever way that ends.
@@ -17,8 +17,8 @@ use memmap2::MmapMut;
 pub struct Table {
     map: MmapMut,
     slots: usize,
-    // Holds the lock.
-    _file: File,
+    // Holds the lock; `None` where nobody else can be.
+    _file: Option<File>,
 }
 
 /// Why a file cannot be a table.
@@ -84,7 +84,18 @@ impl Table {
         // of plain numbers, each of which the translator checks.
         let map = unsafe { MmapMut::map_mut(&file)? };
         assert!(map.as_ptr().addr().is_multiple_of(align_of::<Slot>()), "mappings begin at a page");
-        Ok(Self { map, slots, _file: file })
+        Ok(Self { map, slots, _file: Some(file) })
+    }
+}
+
+impl Table {
+    /// A table that ends with the process, in pages as large as the system gives: with a million flows, looking for the
+    /// page costs as much as looking at the flow.
+    pub fn in_memory(slots: usize) -> Result<Self, TableError> {
+        let map = MmapMut::map_anon(slots * size_of::<Slot>())?;
+        // A kernel without large pages gives others.
+        let _ = map.advise(Advice::HugePage);
+        Ok(Self { map, slots, _file: None })
     }
 }
 
@@ -125,6 +136,13 @@ mod tests {
         assert!(matches!(Table::open(&path, 999), Err(TableError::Size { has, .. }) if has == other as u64));
         let again = Table::open(&path, 1_000).unwrap();
         assert!(again.as_ref()[7] == written);
+    }
+
+    #[test]
+    fn a_table_in_memory_is_empty_and_aligned() {
+        let mut table = Table::in_memory(1_000).unwrap();
+        assert!(table.as_ref().len() == 1_000 && table.as_mut().as_ptr().is_aligned());
+        assert!(table.as_ref().iter().all(|slot| *slot == Slot::EMPTY));
     }
 
     #[test]
