@@ -32,6 +32,7 @@ use crate::ttfb;
 Examples:
   gimlet lab ttfb --rtt 50 --connections 50                        seven ways to the first byte, in two minutes
   gimlet lab ttfb --svg ttfb.svg --json                            at four round trips, with a picture
+  chrt -r 5 gimlet lab ttfb                                        on a computer that does other things, too
   gimlet lab line --client a --server b --delay 25 --loss 0.5%     a long cable between two interfaces
   gimlet lab server --listen 10.0.0.2:8080                         an ordinary server
   gimlet lab client --connect 10.0.0.2:8080 --connections 20       and its client")]

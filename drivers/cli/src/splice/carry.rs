@@ -26,6 +26,10 @@ const DRAIN_LOOK: Duration = Duration::from_millis(100);
 pub(crate) trait Carried: Machine<Path = Leg> {
     /// What it is called.
     fn role(&self) -> &'static str;
+    /// Fetches what it will look up for a frame that it is about to hear.
+    fn foresee(&self, leg: Leg, frame: &[u8]) {
+        let _ = (leg, frame);
+    }
     /// Begins nothing new from here on.
     fn drain(&mut self, now: Instant) {
         let _ = now;
@@ -159,6 +163,10 @@ struct Desk<'a> {
 impl<M: Carried> Owner<M> for Desk<'_> {
     fn event(&mut self, machine: &mut M, _now: Instant, event: M::Event) {
         machine.tell(event, self.report);
+    }
+
+    fn foresee(&self, machine: &M, leg: Leg, frame: &[u8]) {
+        machine.foresee(leg, frame);
     }
 
     fn woken(&mut self, machine: &mut M, now: Instant, counters: BumpCounters) -> ControlFlow<()> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use gimlet_machine::{Buf, Counters as _, Deadline, Input, Instant, Machine, Rng, Transmit, Verdict};
 use gimlet_raw::{Clock, Leg, Recordable, Table, TableError};
-use gimlet_tcp::{Attached, ConfigError, Event, Role, Slots, Translator, slots_for};
+use gimlet_tcp::{Attached, ConfigError, Event, FLOWS_MAX, Role, Slots, Translator, slots_for};
 use serde_json::json;
 
 use super::carry::{Carried, Interfaces};
@@ -30,11 +30,17 @@ pub(crate) fn translate(
     let seed = gimlet_udp::seed().map_err(|error| Failure::local("seed a translator", &error))?;
     let (rng, now) = (Rng::from_seed(seed), Clock.now());
     let made = |found| Made { kind: word_of(role), seed, begun: now, configuration, found };
+    // What is wrong with the number itself is the translator's to say.
+    let slots = slots_for(config.limits.flows.min(FLOWS_MAX));
     let Some(path) = table else {
-        let translator = Translator::new(now, rng, config).map_err(|error| refusal(&error))?;
+        let table = Table::in_memory(slots).map_err(|error| {
+            Failure::new(Exit::Local, format!("no memory for a table of {slots} slots: {error}"))
+        })?;
+        let attached = Translator::attach(now, rng, config, table);
+        let (translator, _) = attached.map_err(|error| refusal(&error))?;
         return record.carry(bump, Spliced { role, translator }, made(Vec::new()), report);
     };
-    let table = Table::open(&path, slots_for(config.limits.flows)).map_err(|error| match error {
+    let table = Table::open(&path, slots).map_err(|error| match error {
         TableError::Refused(error) => Failure::file("open the table", &path, &error),
         error @ (TableError::InUse | TableError::Size { .. }) => {
             Failure::new(Exit::Local, format!("{}: {error}", path.display()))
@@ -100,6 +106,11 @@ impl<S: Slots> Recordable for Spliced<S> {
 }
 
 impl<S: Slots> Carried for Spliced<S> {
+    #[inline]
+    fn foresee(&self, leg: Leg, frame: &[u8]) {
+        self.translator.foresee(leg, frame);
+    }
+
     fn role(&self) -> &'static str {
         match self.role {
             Role::Near => "near",
