@@ -30,7 +30,8 @@ pub const ESTABLISHED_IDLE: Duration = Duration::from_secs(2 * 3_600 + 4 * 60);
 pub const HALF_CLOSED_IDLE: Duration = Duration::from_secs(4 * 60);
 /// How long a flow with two FINs is remembered after its last segment.
 pub const TIME_WAIT: Duration = Duration::from_secs(120);
-/// How long a flow is remembered after a RST.
+/// How long a flow is remembered after a RST if room in the table is short; if it is not, as long as an idle one, for
+/// the RST may have been forged.
 pub const LINGER: Duration = Duration::from_secs(10);
 /// How long a flow that is not touched is remembered after its last segment.
 pub const BYPASS_IDLE: Duration = Duration::from_secs(60);

@@ -62,23 +62,27 @@ pub(crate) fn state_of(slot: &Slot) -> FlowState {
     FlowState::from_number(slot.state()).unwrap_or(FlowState::Bypass)
 }
 
-/// How long a flow is remembered after its last segment.
-fn lifetime(state: FlowState) -> core::time::Duration {
+/// How long a flow is remembered after its last segment, in a table in which room is short, or is not.
+///
+/// A RST that was forged may be dropped by the end that it was for, without a word, and the flow may be idle. So it is
+/// forgotten early only if others need the room.
+fn lifetime(state: FlowState, is_short: bool) -> core::time::Duration {
     match state {
         FlowState::HalfOpen | FlowState::AwaitServer | FlowState::AwaitClient | FlowState::Established => {
             ESTABLISHED_IDLE
         }
         FlowState::ClientClosed | FlowState::ServerClosed => HALF_CLOSED_IDLE,
         FlowState::TimeWait => TIME_WAIT,
+        FlowState::Lingering if !is_short => ESTABLISHED_IDLE,
         FlowState::Lingering | FlowState::Aborted => LINGER,
         FlowState::Bypass => BYPASS_IDLE,
     }
 }
 
 /// Whether the time of the flow is over. A tick is allowed for: what is kept began at its start.
-fn is_expired(slot: &Slot, now: Instant) -> bool {
+fn is_expired(slot: &Slot, now: Instant, is_short: bool) -> bool {
     let tick = Tick(1).start().since(Instant::ZERO);
-    now.since(slot.seen().start()) >= lifetime(state_of(slot)) + tick
+    now.since(slot.seen().start()) >= lifetime(state_of(slot), is_short) + tick
 }
 
 /// Whether there is nothing about the flow but its translation.
@@ -97,7 +101,7 @@ impl<S: Slots> Translator<S> {
     /// A segment of a flow that the table has, about which there is more than its translation.
     #[cold]
     pub(crate) fn on_flow(&mut self, now: Instant, place: usize, arrival: &mut Arrival<'_>) -> Fate {
-        if is_expired(self.flows.slot(place), now) {
+        if is_expired(self.flows.slot(place), now, self.is_short()) {
             self.close(place);
             return self.on_stranger(now, arrival);
         }
@@ -341,6 +345,11 @@ impl<S: Slots> Translator<S> {
         self.tell(Event::Bypassed { flow, why: crate::Bypass::Agreed });
     }
 
+    /// Whether half of the flows that there may be are there, or the owner waits for them to end.
+    fn is_short(&self) -> bool {
+        self.moments.draining || self.flows.len() * 2 >= self.config.limits.flows.min(self.flows.limit())
+    }
+
     /// Keeps a flow in the table, in the place of what was there under its name.
     pub(crate) fn keep(&mut self, now: Instant, flow: &Flow) -> Option<usize> {
         if let Some(place) = self.flows.find(&flow.key) {
@@ -393,10 +402,10 @@ impl<S: Slots> Translator<S> {
 
     /// Looks at a part of the table and forgets what is over.
     pub(crate) fn sweep(&mut self, now: Instant) {
-        let (count, wait) = sweep(self.flows.slots());
+        let ((count, wait), is_short) = (sweep(self.flows.slots()), self.is_short());
         let Self { flows, events, bypassed, counters, handshakes, .. } = self;
         let cursor = flows.sweep(self.moments.cursor, count, |slot| {
-            let keep = !is_expired(slot, now);
+            let keep = !is_expired(slot, now, is_short);
             let state = state_of(slot);
             if !keep && state == FlowState::Bypass {
                 *bypassed = bypassed.saturating_sub(1);

@@ -266,6 +266,23 @@ fn case_62_guessed_rsts_are_judged_by_the_end_that_they_are_for() {
 }
 
 #[test]
+fn case_62_a_forged_rst_does_not_end_an_idle_flow_unless_room_is_short() {
+    let forged = Seg::of(S, RST, 0x4000_0000, 0);
+    let mut lab = Lab::warm(Role::Single);
+    let ready = lab.ready();
+    lab.hear(&forged).said_to(C);
+    // Nobody has anything to say for an hour.
+    lab.at(3_600_000).hear(&ready.server(ACK, 0, 0)).says(C, &ready.shifted(ACK, 0, 0)).quiet();
+
+    let mut config = config(Role::Single);
+    config.limits.flows = 4;
+    let mut lab = Lab::with(config).warmed();
+    let ready = lab.ready();
+    lab.hear(&forged).said_to(C);
+    lab.at(LINGER.as_millis() as u64 + 600).passes(&ready.server(ACK, 0, 0));
+}
+
+#[test]
 fn case_65_a_server_whose_answers_take_another_way_is_left_alone() {
     // Nothing of the server's comes by.
     let mut lab = Lab::warm(Role::Single);
