@@ -31,6 +31,8 @@ mod envelope;
 mod frame;
 mod ice_agent;
 mod node_datagram;
+#[cfg(target_os = "linux")]
+mod splice_record;
 mod stun_message;
 mod tape;
 mod target;
@@ -42,6 +44,8 @@ pub use envelope::envelope;
 pub use frame::frame;
 pub use ice_agent::ice_agent;
 pub use node_datagram::node_datagram;
+#[cfg(target_os = "linux")]
+pub use splice_record::splice_record;
 pub use stun_message::stun_message;
 pub use target::{INPUT_MAX, Seed, TARGETS, Target};
 pub use ticket::ticket;

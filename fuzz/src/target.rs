@@ -79,6 +79,14 @@ pub const TARGETS: &[Target] = &[
         neighbours: 6,
         seeds: node_datagram::seeds,
     },
+    #[cfg(target_os = "linux")]
+    Target {
+        name: "splice_record",
+        body: crate::splice_record,
+        planted: crate::splice_record::planted,
+        neighbours: 100,
+        seeds: crate::splice_record::seeds,
+    },
 ];
 
 /// At most [`INPUT_MAX`] bytes of an input.

@@ -60,7 +60,7 @@ pub const TABLE: &[Row] = &[
     ),
     // For the provider that makes TLS repeat itself: an input that finds a bug must find it again.
     // The model of TCP that the translator is judged by is also what one target fuzzes it against.
-    ("fuzz", &["core/*", "core/testkit", "drivers/sim", "conformance/tcp-model"]),
+    ("fuzz", &["core/*", "core/testkit", "drivers/raw", "drivers/sim", "conformance/tcp-model"]),
     ("conformance/tcp-model", &["core/machine", "core/tcp"]),
     ("conformance/splice", &["core/machine", "core/wire", "core/tcp", "drivers/raw", "drivers/lab"]),
     ("conformance", &["core/*", "core/testkit", "drivers/*"]),
