@@ -25,6 +25,9 @@ const REFLEX_TICKS: u16 = 6;
 pub(crate) const ASKED: u32 = 4;
 /// Where in a mark the client's window stands, in six bits.
 const WINDOW_SHIFT: u32 = 2;
+/// The bits of that window. None is set once a server has answered a second SYN in the old connection: a window has
+/// one set always, and is of no use any more.
+const WINDOW_BITS: u32 = 0x3f << WINDOW_SHIFT;
 /// Where the tag of Sr stands, in eight bits.
 const SERVER_SHIFT: u32 = 8;
 /// Where the tag of Ci stands, in twelve bits.
@@ -161,6 +164,10 @@ impl<S: Slots> Translator<S> {
             self.close(place);
             return self.on_made_up(now, arrival, seen, handshake);
         }
+        if mark & REOPENED != 0 && arrival.leg.side == Side::Server && !seen.has(TcpFlags::RST) {
+            // The server goes on with the old connection (RFC 5961 §4): whoever sends a SYN-ACK now is not it.
+            self.remark(place, 0, WINDOW_BITS);
+        }
         let next = next_state(state, arrival.leg.side, seen.flags);
         if seen.has(TcpFlags::RST) {
             self.let_go(place);
@@ -189,7 +196,7 @@ impl<S: Slots> Translator<S> {
     fn on_late_syn_ack(&mut self, now: Instant, place: usize, arrival: &Arrival<'_>, seen: &Seen) -> Fate {
         let slot = *self.flows.slot(place);
         let is_ours = slot.mark() >> SERVER_SHIFT & 0xff == tag(seen.seq) & 0xff;
-        if slot.mark() & REOPENED != 0 && !is_ours {
+        if slot.mark() & REOPENED != 0 && slot.mark() & WINDOW_BITS != 0 && !is_ours {
             self.forsake(now, arrival.key, seen.ack - 1);
             return Fate::Pass;
         }

@@ -159,6 +159,18 @@ fn case_47_a_late_copy_of_a_syn_ends_nothing_whatever_state_the_flow_is_in() {
 }
 
 #[test]
+fn case_47_a_forged_syn_and_a_forged_syn_ack_do_not_end_a_flow_whose_server_goes_on() {
+    let mut lab = Lab::warm(Role::Single);
+    let ready = lab.ready();
+    let forged = Seg { seq: 5, ..syn() };
+    lab.passes(&forged);
+    lab.hear(&ready.server(ACK, 0, 0)).says(C, &ready.shifted(ACK, 0, 0));
+    lab.hear(&Seg { seq: 0x777_7777, ack: 6, ..syn_ack() }).quiet();
+    assert_eq!(lab.state(), Some(FlowState::Established));
+    lab.hear(&ready.server(ACK, 0, 0)).says(C, &ready.shifted(ACK, 0, 0)).quiet();
+}
+
+#[test]
 fn case_49_a_wrong_acknowledgement_close_to_ours_is_answered_with_a_rst_and_nothing_is_held() {
     let mut lab = Lab::warm(Role::Single);
     let ready = Ready::new(&lab.opened());
