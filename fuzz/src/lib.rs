@@ -36,6 +36,7 @@ mod splice_record;
 mod stun_message;
 mod tape;
 mod target;
+mod tcp;
 mod ticket;
 mod turn;
 
@@ -48,5 +49,6 @@ pub use node_datagram::node_datagram;
 pub use splice_record::splice_record;
 pub use stun_message::stun_message;
 pub use target::{INPUT_MAX, Seed, TARGETS, Target};
+pub use tcp::{tcp_flow, tcp_frame};
 pub use ticket::ticket;
 pub use turn::{turn_client, turn_server};

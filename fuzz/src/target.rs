@@ -1,8 +1,8 @@
 //! The table of targets.
 
 use crate::{
-    candidate_line, envelope, frame, ice_agent, node_datagram, stun_message, ticket, turn, turn_client,
-    turn_server,
+    candidate_line, envelope, frame, ice_agent, node_datagram, stun_message, tcp, tcp_flow, tcp_frame,
+    ticket, turn, turn_client, turn_server,
 };
 
 /// Longer inputs are cut off: what matters happens in less, and a fuzzer that grows inputs gets slow.
@@ -71,6 +71,20 @@ pub const TARGETS: &[Target] = &[
         planted: turn::planted_server,
         neighbours: 40,
         seeds: turn::server_seeds,
+    },
+    Target {
+        name: "tcp_frame",
+        body: tcp_frame,
+        planted: tcp::planted_frame,
+        neighbours: 40,
+        seeds: tcp::frame_seeds,
+    },
+    Target {
+        name: "tcp_flow",
+        body: tcp_flow,
+        planted: tcp::planted_flow,
+        neighbours: 12,
+        seeds: tcp::flow_seeds,
     },
     Target {
         name: "node_datagram",

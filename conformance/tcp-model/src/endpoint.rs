@@ -81,6 +81,8 @@ pub struct Ghost {
     pub flags: u8,
     /// The urgent pointer.
     pub urgent: u16,
+    /// How many bytes of data a segment may have.
+    pub size: u16,
 }
 
 /// What both SYNs agreed on.
@@ -223,6 +225,11 @@ impl Endpoint {
     /// When it wants [`Endpoint::timeout`].
     pub fn due(&self) -> Option<Instant> {
         self.timers.iter().flatten().min().copied()
+    }
+
+    /// How it speaks.
+    pub fn stack(&self) -> &Stack {
+        &self.stack
     }
 
     /// Where it stands.
@@ -424,6 +431,7 @@ impl Endpoint {
             window: i64::from(segment.window) << shift,
             flags: segment.flags,
             urgent: segment.urgent,
+            size: self.out.mss as u16,
         };
         self.queue.push_back((segment, Some(ghost)));
     }

@@ -43,6 +43,8 @@ pub type Tuple = (SocketAddr, SocketAddr);
 pub enum News {
     /// Its handshake is over, well or badly, or will not be looked at.
     Settled,
+    /// It is forgotten.
+    Forgotten,
     /// Something else.
     Other,
 }

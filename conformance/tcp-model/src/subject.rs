@@ -113,9 +113,8 @@ impl Middle for Subject {
         let event = self.translator.poll_event()?;
         let (flow, news) = match &event {
             Event::Aborted { flow, .. } | Event::Bypassed { flow, .. } => (Some(tuple(flow)), News::Settled),
-            Event::Spoofed { flow } | Event::Established { flow, .. } | Event::Closed { flow } => {
-                (Some(tuple(flow)), News::Other)
-            }
+            Event::Closed { flow } => (Some(tuple(flow)), News::Forgotten),
+            Event::Spoofed { flow } | Event::Established { flow, .. } => (Some(tuple(flow)), News::Other),
             Event::Learned { .. } => (None, News::Other),
         };
         Some((flow, news, format!("{event:?}")))

@@ -1,7 +1,5 @@
 //! A host: its connections, by whom they are with.
 
-use std::net::SocketAddr;
-
 use gimlet_machine::{Instant, Rng};
 
 use crate::endpoint::{Endpoint, Ghost, Known, refusal};
@@ -106,13 +104,12 @@ impl Host {
         Vec::new()
     }
 
-    /// What it sends next.
-    pub(super) fn poll(&mut self) -> Option<(Segment, Option<Ghost>, Option<SocketAddr>)> {
+    /// What it sends next, and how whoever says it speaks.
+    pub(super) fn poll(&mut self) -> Option<(Segment, Option<Ghost>, Option<Stack>)> {
         if let Some(segment) = self.refusals.pop() {
             return Some((segment, None, None));
         }
-        self.ends
-            .iter_mut()
-            .find_map(|(_, end)| end.poll().map(|(segment, ghost)| (segment, ghost, Some(end.local))))
+        let mut ends = self.ends.iter_mut();
+        ends.find_map(|(_, end)| end.poll().map(|(segment, ghost)| (segment, ghost, Some(*end.stack()))))
     }
 }

@@ -154,6 +154,7 @@ impl Ledger {
             return true;
         };
         if entry.state == Stage::Opening
+            && given.genuine
             && from == Side::Client
             && entry.real.is_some()
             && is_translated(segment.flags)
@@ -268,9 +269,19 @@ impl Ledger {
         }
     }
 
+    /// The box has forgotten this connection, which is not over: somebody's RST has looked like the end of it, and then
+    /// nobody has said anything for a while.
+    pub fn forgotten(&mut self, tuple: Tuple) {
+        if let Some(entry) = self.entries.get_mut(&tuple) {
+            entry.state = Stage::Lost;
+        }
+    }
+
     /// A box was replaced.
     pub fn replaced(&mut self, keeps_table: bool) {
         for entry in self.entries.values_mut() {
+            // Answers may be written anew.
+            entry.frame = None;
             if entry.state == Stage::Opening || !keeps_table {
                 entry.state = Stage::Lost;
             }
@@ -282,13 +293,6 @@ impl Ledger {
         let entry = self.entries.get(&tuple);
         let windows = entry.and_then(|entry| Some((entry.spoof.window, entry.real.as_ref()?.window)));
         windows.filter(|(promised, real)| promised > real).map_or(0, |(promised, _)| promised)
-    }
-
-    /// A box was replaced: answers may be written anew.
-    pub fn forget_answers(&mut self) {
-        for entry in self.entries.values_mut() {
-            entry.frame = None;
-        }
     }
 
     /// Whether the box that answered this connection is gone with what it knew.

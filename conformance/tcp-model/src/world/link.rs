@@ -178,7 +178,10 @@ impl LinkPlan {
 fn damage(rng: &mut Rng, frame: &mut Frame) {
     frame.damaged = true;
     for _ in 0..=rng.below(3) {
-        let length = frame.wire.bytes.len() - ETHERNET;
+        let length = frame.wire.bytes.len().saturating_sub(ETHERNET);
+        if length == 0 {
+            return;
+        }
         // Headers more often than their share.
         let reach = if rng.below(2) == 0 { length.min(60) } else { length };
         let at = ETHERNET + rng.below(reach as u64) as usize;

@@ -25,6 +25,8 @@ const IDLE: Duration = Duration::from_secs(7_600);
 const FRAMES_MAX: u64 = 60_000;
 /// A frame without data is shorter, in bytes.
 const SHORT: usize = 115;
+/// Losses in a row that every end of a connection sits out, and every box.
+const LOSSES_MAX: usize = 4;
 /// How often a box may be polled at one moment.
 const ROUNDS_MAX: u32 = 10_000;
 
@@ -69,6 +71,10 @@ pub struct World<'a> {
     dice: [Rng; 3],
     /// What becomes of frames, if that is not left to chance.
     script: Option<VecDeque<u8>>,
+    /// Nobody has a reason to give up.
+    is_patient: bool,
+    /// A box is not what it was: it passes what its predecessor would have changed.
+    has_forgotten: bool,
     frames: u64,
     trace: u64,
     tell: Option<&'a mut Tell<'a>>,
@@ -105,15 +111,20 @@ impl<'a> World<'a> {
             flying: BTreeMap::new(),
             dice: [rng.fork("links"), rng.fork("numbers"), rng.fork("strangers")],
             script: None,
+            is_patient: true,
+            has_forgotten: false,
             frames: 0,
             trace: 0xcbf2_9ce4_8422_2325,
             tell,
         }
     }
 
-    /// Leaves nothing to chance that happens to a frame on a link: each takes the next byte of `script`.
+    /// Leaves nothing to chance that happens to a frame on a link: each takes the next byte of `script`. In its upper three
+    /// bits 4 loses the frame, 5 doubles it, 6 delays it and 7 damages it; the lower five say how.
     #[must_use]
     pub fn scripted(mut self, script: &[u8]) -> Self {
+        let is_lost = |byte: &&u8| matches!(**byte >> 5, 4 | 7);
+        self.is_patient = script.iter().filter(is_lost).count() <= LOSSES_MAX;
         self.script = Some(script.iter().copied().collect());
         self
     }
@@ -184,11 +195,10 @@ impl<'a> World<'a> {
         let Some(restart) = restart else { return };
         let fresh = self.boxes[restart.place].restart(self.now, restart.keeps_table);
         self.boxes[restart.place] = fresh;
-        self.ledger.forget_answers();
-        // What is near the client keeps nothing that could be lost.
-        if restart.place + 1 == self.boxes.len() {
-            self.ledger.replaced(restart.keeps_table);
-        }
+        // What is near the client has nothing but handshakes to lose.
+        let is_last = restart.place + 1 == self.boxes.len();
+        self.ledger.replaced(restart.keeps_table || !is_last);
+        self.has_forgotten |= !restart.keeps_table;
         self.say(|| format!("box {} restarts, table kept: {}", restart.place, restart.keeps_table));
         self.settle_box(restart.place, true);
     }
@@ -244,8 +254,16 @@ impl<'a> World<'a> {
             let mut quiet = true;
             while let Some((tuple, news, words)) = self.boxes[place].news() {
                 quiet = false;
-                if let (Some(tuple), News::Settled) = (tuple, news) {
-                    self.ledger.settled(tuple);
+                match (tuple, news) {
+                    (Some(tuple), News::Settled) => self.ledger.settled(tuple),
+                    // Whoever guesses can send a RST, too. What it ends is ended only if all fall silent for long.
+                    (Some(tuple), News::Forgotten) if self.plan.strangers > 0 => {
+                        let goes_on = self.hosts[0].end(tuple).is_some_and(|end| !end.is_over());
+                        if goes_on {
+                            self.ledger.forgotten(tuple);
+                        }
+                    }
+                    (_, News::Settled | News::Forgotten | News::Other) => {}
                 }
                 self.say(|| format!("box {place} tells {words}"));
             }
@@ -302,12 +320,12 @@ impl<'a> World<'a> {
 
     fn settle_hosts(&mut self) {
         for nth in [0, 1] {
-            while let Some((segment, ghost, _)) = self.hosts[nth].poll() {
-                let (node, to, stack) = match nth {
+            while let Some((segment, ghost, stack)) = self.hosts[nth].poll() {
+                let (node, to, host) = match nth {
                     0 => (0, Side::Server, self.plan.client),
                     _ => (self.boxes.len() + 1, Side::Client, self.stack()),
                 };
-                let frame = dress(&segment, ghost, &stack);
+                let frame = dress(&segment, ghost, &stack.unwrap_or(host));
                 self.send(node, to, frame);
             }
         }
@@ -328,7 +346,9 @@ impl<'a> World<'a> {
         if frame.is_genuine() {
             self.judge_for_client(tuple, &segment);
         }
-        let known = Known { genuine: frame.is_genuine(), ghost: frame.ghost.as_ref(), promised: 0 };
+        let strange = self.has_forgotten && segment.has(flag::SYN);
+        let genuine = frame.is_genuine() && !strange;
+        let known = Known { genuine, ghost: frame.ghost.as_ref(), promised: 0 };
         let found = self.hosts[0].hear(self.now, &segment, known);
         self.ledger.breaches.extend(found);
         self.settle_hosts();
@@ -427,7 +447,8 @@ impl<'a> World<'a> {
             let outcome = self.outcome(flow.tuple);
             let waived = self.ledger.is_lost(flow.tuple)
                 || self.ledger.is_ended(flow.tuple)
-                || self.frames >= FRAMES_MAX;
+                || self.frames >= FRAMES_MAX
+                || !self.is_patient;
             let due = plan.must_complete(nth) && !waived;
             self.ledger.expect(outcome == Outcome::Complete || !due, self.now, Invariant::I2Complete, || {
                 format!("{}: {outcome:?}", flow.tuple.0)
@@ -500,8 +521,9 @@ impl<'a> World<'a> {
 fn dress(segment: &Segment, ghost: Option<Ghost>, stack: &Stack) -> Frame {
     let bytes = segment.write(stack.dress);
     // A train is cut at what its writer takes for the largest segment.
-    let whole = stack.mss - if segment.options.timestamps.is_some() { 12 } else { 0 };
-    let segment_size = if stack.train > 1 && segment.payload.len() > usize::from(whole) { whole } else { 0 };
+    let size = ghost.as_ref().map_or(0, |ghost| ghost.size);
+    let segment_size =
+        if stack.dress.partial && segment.payload.len() > usize::from(size) { size } else { 0 };
     let wire = Wire { bytes, partial: stack.dress.partial, segment: segment_size };
     Frame { wire, origin: Origin::Host, damaged: false, ghost }
 }

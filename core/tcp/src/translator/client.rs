@@ -61,6 +61,13 @@ impl<S: Slots> Translator<S> {
             self.counters.let_go += u64::from(handshake.waiting());
             return self.on_stranger(now, arrival);
         }
+        // A piece of a segment cannot be checked, and no stack cuts up what these say.
+        if arrival.layout.fragment != Fragment::Whole && seen.flags.intersects(TcpFlags::SYN | TcpFlags::RST)
+        {
+            self.counters.fragments += 1;
+            self.handshakes.put(handshake);
+            return Fate::Consumed;
+        }
         // What is held is sent on with a new checksum: nothing wrong may get one.
         if arrival.layout.fragment == Fragment::Whole && !checksum_holds(arrival) {
             self.counters.bad_checksum += 1;

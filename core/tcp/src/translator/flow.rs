@@ -9,9 +9,10 @@ use crate::flow::slot::{Flow, Slot, Slots, Tick};
 use crate::handshake::bare;
 use crate::state::FlowStep;
 use crate::timer::{BYPASS_IDLE, ESTABLISHED_IDLE, HALF_CLOSED_IDLE, LINGER, TIME_WAIT, sweep};
+use crate::translator::admit::checksum_holds;
 use crate::translator::seen::{Arrival, Seen};
 use crate::translator::{Fate, Translator};
-use crate::{Event, FlowKey, FlowState, SeqNumber, Side, Translation};
+use crate::{EARLY_DATA_MAX, Event, FlowKey, FlowState, SeqNumber, Side, Translation};
 
 /// In a slot's mark: early data waits for the server's window.
 pub(crate) const FLUSHING: u32 = 1;
@@ -241,7 +242,7 @@ impl<S: Slots> Translator<S> {
     fn on_bypassed(&mut self, now: Instant, place: usize, arrival: &mut Arrival<'_>, seen: &Seen) -> Fate {
         let slot = self.flows.slot(place);
         let is_other = seen.seq != SeqNumber(slot.translation().delta) || slot.mark() == ASKED;
-        if arrival.leg.side == Side::Client && seen.is_opening() && is_other {
+        if arrival.leg.side == Side::Client && seen.is_opening() && is_other && checksum_holds(arrival) {
             // Another connection between the same ports, or one whose SYN was late.
             self.close(place);
             return self.on_stranger(now, arrival);
@@ -269,8 +270,9 @@ impl<S: Slots> Translator<S> {
         let slot = self.flows.slot(place);
         let notes = slot.translation();
         match arrival.leg.side {
-            Side::Client if seen.seq.before(SeqNumber(notes.delta)) => {
-                // Only the first segment has proof, and this one comes before what was first here.
+            Side::Client if seen.seq - SeqNumber(notes.delta) > u32::from(EARLY_DATA_MAX) => {
+                // Only the first segment has proof, and this one may be it: it comes before what was first here, or
+                // that was somebody else's.
                 self.close(place);
                 Some(self.on_stranger(now, arrival))
             }

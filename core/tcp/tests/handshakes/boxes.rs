@@ -542,3 +542,42 @@ fn a_syn_begins_a_flow_that_far_knew_nothing_about() {
     far.hear(&syn()).says(S, &syn());
     assert_eq!(far.state(), Some(FlowState::HalfOpen));
 }
+
+#[test]
+fn what_a_stranger_said_in_a_clients_name_does_not_keep_far_from_its_first_segment() {
+    let mut pair = Pair::warm();
+    let said = pair.client(&syn());
+    let ready = Ready::new(&said[0].1);
+    let mut far = Lab::new(Role::Far);
+    let guess = Seg::of(C, ACK | FIN, 0x28e7_412e, 0xd493_044f).data(b"guess");
+    far.hear(&guess).says(S, &guess);
+    // The SYN is lost, and the first segment is all there is.
+    far.hear(&ready.client(ACK, 0).data(&bytes(100)));
+    assert_eq!(far.counters().syns_made_up, 1);
+}
+
+#[test]
+fn a_damaged_syn_makes_nobody_forget_a_flow_that_is_watched() {
+    let mut lab = Lab::new(Role::Single);
+    lab.hear(&syn()).says(S, &syn());
+    let mut damaged = syn().frame();
+    damaged[14 + 20 + 7] ^= 0x40;
+    lab.hear_frame(Leg::new(C), &damaged);
+    lab.everything();
+    lab.hear(&syn_ack()).says(C, &syn_ack());
+    assert_eq!(lab.counters().learned, 1);
+}
+
+#[test]
+fn a_piece_of_a_syn_ack_is_not_believed() {
+    let mut lab = Lab::warm(Role::Single);
+    lab.opened();
+    let mut piece = syn_ack().frame();
+    // More fragments follow, it says, with a right sum over the IP header.
+    piece[14 + 6] = 0x20;
+    piece[14 + 10..14 + 12].fill(0);
+    let sum = gimlet_wire::checksum(&piece[14..34]);
+    piece[14 + 10..14 + 12].copy_from_slice(&sum.to_be_bytes());
+    lab.hear_frame(Leg::new(S), &piece).quiet();
+    assert_eq!((lab.counters().fragments, lab.state()), (1, Some(FlowState::HalfOpen)));
+}
