@@ -135,7 +135,7 @@ impl Bench {
                 let length = usize::from(tape.u8());
                 let checksum = if how & 2 == 0 { Checksum::Complete } else { Checksum::Partial };
                 let leg = Leg { checksum, gso: u16::from(how >> 2), ..Leg::new(side) };
-                self.arrive(leg, tape.take(length).to_vec());
+                self.arrive(leg, tape.take(length));
             }
             steps::MADE => self.arrive_made(side, &Made::read(how, tape)),
             steps::DAMAGED => {
@@ -147,7 +147,7 @@ impl Bench {
                 }
                 let cut = usize::from(tape.u8());
                 frame.truncate(frame.len().saturating_sub(cut).max(1));
-                self.arrive(made.leg(side), frame);
+                self.arrive(made.leg(side), &frame);
             }
             steps::COMMAND => self.command(how),
             steps::REPLACE => self.replace(how, tape),
@@ -161,7 +161,7 @@ impl Bench {
 
     fn arrive_made(&mut self, side: Side, made: &Made) {
         let frame = self.frame(side, made);
-        self.arrive(made.leg(side), frame);
+        self.arrive(made.leg(side), &frame);
     }
 
     /// A frame that is well made in the numbers that the box knows.
@@ -189,11 +189,11 @@ impl Bench {
             ..Segment::new(from, to)
         };
         segment.payload = vec![0x5a; usize::from(made.length)];
-        segment.write(Dress { packed: made.packed, partial: made.partial })
+        segment.write(made.dress)
     }
 
-    fn arrive(&mut self, leg: Leg, before: Vec<u8>) {
-        let mut frame = before.clone();
+    fn arrive(&mut self, leg: Leg, before: &[u8]) {
+        let mut frame = before.to_vec();
         let counted = self.machine.inner().counters().total();
         let verdict = self.machine.handle_input(self.now, Input::new(leg, &mut frame));
         let mut passed = false;
@@ -203,14 +203,14 @@ impl Bench {
             Verdict::Pass { path, range } => {
                 assert_eq!((path, range), (leg.across(), 0..before.len()), "what passes, passes whole");
                 (self.tamper)(&mut frame);
-                assert_eq!(headers(&before), headers(&frame), "an IP header was changed");
+                assert_eq!(headers(before), headers(&frame), "an IP header was changed");
                 self.note(&frame);
                 passed = true;
             }
         }
         let said = self.drain();
         let noticed = self.machine.inner().counters().total() != counted;
-        let sound = Segment::read(&before, leg.checksum == Checksum::Partial).is_ok();
+        let sound = Segment::read(before, leg.checksum == Checksum::Partial).is_ok();
         assert!(passed || said || noticed || sound, "a frame vanished without a count: {before:02x?}");
     }
 
@@ -352,8 +352,7 @@ struct Made {
     length: u8,
     options: u8,
     v6: bool,
-    partial: bool,
-    packed: bool,
+    dress: Dress,
 }
 
 impl Made {
@@ -375,13 +374,12 @@ impl Made {
             length,
             options,
             v6: shape & 1 != 0,
-            partial: shape & 2 != 0,
-            packed: shape & 4 != 0,
+            dress: Dress { packed: shape & 4 != 0, partial: shape & 2 != 0 },
         }
     }
 
     fn leg(&self, side: Side) -> Leg {
-        let checksum = if self.partial { Checksum::Partial } else { Checksum::Complete };
+        let checksum = if self.dress.partial { Checksum::Partial } else { Checksum::Complete };
         Leg { checksum, ..Leg::new(side) }
     }
 

@@ -56,8 +56,8 @@ pub(crate) fn frame() -> Vec<Seed> {
         ),
         ("a_silent_client", all(STANDING, &[made(CLIENT, SYN, 2, 0), made(SERVER, SYN | ACK, 2, 0), lost])),
         ("damage", all(STANDING, &[damaged.repeat(4), damaged_syn, made(CLIENT, SYN, 2, 0), raw.repeat(2)])),
-        ("ipv6", all(STANDING, &[vec![MADE, 0, SYN, 2, 1, 16, 16, 1, 0, 0].repeat(2)])),
-        ("unfinished_sums", all(STANDING, &[vec![MADE, 0, ACK, 0, 2, 16, 16, 1, 0, 99].repeat(3)])),
+        ("ipv6", all(STANDING, &[[MADE, 0, SYN, 2, 1, 16, 16, 1, 0, 0].repeat(2)])),
+        ("unfinished_sums", all(STANDING, &[[MADE, 0, ACK, 0, 2, 16, 16, 1, 0, 99].repeat(3)])),
         (
             "replaced",
             all(STANDING, &[vec![REPLACE, 0], life(0), vec![REPLACE, 3, 1, 2, 3, 4, 5, 6, 7, 8], life(2)]),
@@ -78,7 +78,7 @@ pub(crate) fn frame() -> Vec<Seed> {
             "blind_resets",
             all(
                 STANDING,
-                &[vec![MADE, 1, RST, 0, 0, 0xf5, 1, 2, 16, 0, 0, 0].repeat(3), made(SERVER, ACK, 0, 9)],
+                &[[MADE, 1, RST, 0, 0, 0xf5, 1, 2, 16, 0, 0, 0].repeat(3), made(SERVER, ACK, 0, 9)],
             ),
         ),
     ]
