@@ -71,10 +71,7 @@ pub struct World<'a> {
     dice: [Rng; 3],
     /// What becomes of frames, if that is not left to chance.
     script: Option<VecDeque<u8>>,
-    /// Nobody has a reason to give up.
-    is_patient: bool,
-    /// A box is not what it was: it passes what its predecessor would have changed.
-    has_forgotten: bool,
+    waivers: Waivers,
     frames: u64,
     trace: u64,
     tell: Option<&'a mut Tell<'a>>,
@@ -84,6 +81,15 @@ impl std::fmt::Debug for World<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("World").field("now", &self.now).field("frames", &self.frames).finish_non_exhaustive()
     }
+}
+
+/// Why not everything can be asked for in a world.
+#[derive(Clone, Copy, Debug, Default)]
+struct Waivers {
+    /// So much is lost that anybody may give up.
+    gives_up: bool,
+    /// A box is not what it was: it passes what its predecessor would have changed.
+    forgets: bool,
 }
 
 /// What may happen next besides frames.
@@ -111,8 +117,7 @@ impl<'a> World<'a> {
             flying: BTreeMap::new(),
             dice: [rng.fork("links"), rng.fork("numbers"), rng.fork("strangers")],
             script: None,
-            is_patient: true,
-            has_forgotten: false,
+            waivers: Waivers::default(),
             frames: 0,
             trace: 0xcbf2_9ce4_8422_2325,
             tell,
@@ -124,7 +129,7 @@ impl<'a> World<'a> {
     #[must_use]
     pub fn scripted(mut self, script: &[u8]) -> Self {
         let is_lost = |byte: &&u8| matches!(**byte >> 5, 4 | 7);
-        self.is_patient = script.iter().filter(is_lost).count() <= LOSSES_MAX;
+        self.waivers.gives_up = script.iter().filter(is_lost).count() > LOSSES_MAX;
         self.script = Some(script.iter().copied().collect());
         self
     }
@@ -198,7 +203,7 @@ impl<'a> World<'a> {
         // What is near the client has nothing but handshakes to lose.
         let is_last = restart.place + 1 == self.boxes.len();
         self.ledger.replaced(restart.keeps_table || !is_last);
-        self.has_forgotten |= !restart.keeps_table;
+        self.waivers.forgets |= !restart.keeps_table;
         self.say(|| format!("box {} restarts, table kept: {}", restart.place, restart.keeps_table));
         self.settle_box(restart.place, true);
     }
@@ -346,7 +351,7 @@ impl<'a> World<'a> {
         if frame.is_genuine() {
             self.judge_for_client(tuple, &segment);
         }
-        let strange = self.has_forgotten && segment.has(flag::SYN);
+        let strange = self.waivers.forgets && segment.has(flag::SYN);
         let genuine = frame.is_genuine() && !strange;
         let known = Known { genuine, ghost: frame.ghost.as_ref(), promised: 0 };
         let found = self.hosts[0].hear(self.now, &segment, known);
@@ -448,7 +453,7 @@ impl<'a> World<'a> {
             let waived = self.ledger.is_lost(flow.tuple)
                 || self.ledger.is_ended(flow.tuple)
                 || self.frames >= FRAMES_MAX
-                || !self.is_patient;
+                || self.waivers.gives_up;
             let due = plan.must_complete(nth) && !waived;
             self.ledger.expect(outcome == Outcome::Complete || !due, self.now, Invariant::I2Complete, || {
                 format!("{}: {outcome:?}", flow.tuple.0)
