@@ -251,11 +251,9 @@ impl Ledger {
 
     /// A SYN-ACK from a box.
     fn answered(&mut self, now: Instant, tuple: Tuple, spoof: Segment, wire: &Wire) {
-        if let Some(entry) = self
-            .entries
-            .get(&tuple)
-            .filter(|entry| entry.spoof.ack == spoof.ack && entry.state != Stage::Lost)
-        {
+        if let Some(entry) = self.entries.get(&tuple).filter(|entry| {
+            entry.spoof.ack == spoof.ack && !matches!(entry.state, Stage::Lost | Stage::Ended)
+        }) {
             let same = entry.frame.as_ref().is_none_or(|frame| *frame == wire.bytes);
             let before = entry.spoof.clone();
             self.expect(same, now, Invariant::I15SameAnswer, || format!("{before}\n  and then {spoof}"));
