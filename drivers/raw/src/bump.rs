@@ -93,9 +93,11 @@ impl Bump {
         let mut deadline = self.drain(machine, Clock.now(), owner, None);
         loop {
             let [client, server] = &self.ports;
-            let limit = deadline.map(|deadline| Clock.until(deadline.at));
+            let due = [deadline.map(|deadline| deadline.at), client.looked_for(), server.looked_for()];
+            let limit = due.into_iter().flatten().min().map(|at| Clock.until(at));
             let [client, server, rang] = sys::wait([client.fd(), server.fd(), self.bell.fd()], limit)?;
             let now = Clock.now();
+            self.ports.iter_mut().try_for_each(|port| port.look(now))?;
             for (side, ready) in [(0, client), (1, server)] {
                 if ready {
                     self.carry(machine, now, owner, side)?;

@@ -3,7 +3,11 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use gimlet_machine::Instant;
+
+use crate::clock::Clock;
 use crate::sys::batch::{Arrived, Batch};
 use crate::sys::ring::Ring;
 use crate::sys::send::{self, Leaving, SendCounters};
@@ -14,6 +18,10 @@ use crate::sys::{self};
 pub const RECV_BUFFER: i32 = 32 << 20;
 /// What may wait to leave, bytes.
 pub const SEND_BUFFER: i32 = 16 << 20;
+
+/// How often an interface that is down is looked for. The kernel reports that one goes down, which also happens when it
+/// is removed, and then reports nothing more: whether it is gone a moment later only asking tells.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// `ARPHRD_ETHER`.
 const ETHERNET: u16 = 1;
@@ -104,6 +112,8 @@ pub struct Port {
     received: u64,
     received_bytes: u64,
     overrun: u64,
+    /// While it is down: when it is looked for next.
+    look: Option<Instant>,
 }
 
 enum Storage {
@@ -149,6 +159,7 @@ impl Port {
             received: 0,
             received_bytes: 0,
             overrun: 0,
+            look: None,
         })
     }
 
@@ -196,17 +207,34 @@ impl Port {
             },
         };
         let count = match received {
-            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => self.silent()?,
+            Err(error) if error.raw_os_error() == Some(libc::ENETDOWN) => {
+                let now = Clock.now();
+                self.look = Some(now);
+                self.look(now)?;
+                0
+            }
             other => other?,
         };
-        self.received += count as u64;
+        if count > 0 {
+            self.received += count as u64;
+            self.look = None;
+        }
         Ok(count)
     }
 
-    /// No frames, if the interface is still there.
-    fn silent(&self) -> io::Result<usize> {
+    /// When it has to be looked for: never while it is up.
+    pub(crate) fn looked_for(&self) -> Option<Instant> {
+        self.look
+    }
+
+    /// Complains if it was down and is gone.
+    pub(crate) fn look(&mut self, now: Instant) -> io::Result<()> {
+        if self.look.is_none_or(|due| now < due) {
+            return Ok(());
+        }
+        self.look = Some(now + LOOK_EVERY);
         match sys::interface_index(&self.name) {
-            Ok(index) if index == self.index => Ok(0),
+            Ok(index) if index == self.index => Ok(()),
             Ok(_) | Err(_) => Err(io::Error::new(io::ErrorKind::NotFound, format!("{} is gone", self.name))),
         }
     }
