@@ -5,6 +5,7 @@ mod ice;
 mod node;
 mod quic;
 mod stun;
+mod tcp;
 mod turn;
 
 use std::net::SocketAddr;
