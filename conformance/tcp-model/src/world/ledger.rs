@@ -129,10 +129,15 @@ impl Ledger {
         let Some(entry) = self.entries.get_mut(&tuple) else { return };
         if from == Side::Client {
             entry.proven |= segment.has(flag::ACK) && segment.ack.wrapping_sub(entry.spoof.seq) == 1;
+        } else if segment.has(flag::RST) && segment.seq.wrapping_sub(entry.spoof.seq) == 1 {
+            // A server that knows nothing of the connection ends it, in the numbers that the client was told.
+            if entry.state == Stage::Opening {
+                entry.state = Stage::Ended;
+            }
         } else if translates
             && segment.has(flag::SYN | flag::ACK)
             && segment.ack.wrapping_sub(entry.spoof.ack) <= EARLY_MAX
-            && entry.state == Stage::Opening
+            && (entry.state == Stage::Opening || entry.state == Stage::Ended && entry.real.is_none())
         {
             entry.real = Some(segment.clone());
         }
@@ -164,6 +169,10 @@ impl Ledger {
             && entry.proven
         {
             entry.state = Stage::Complete;
+        }
+        if entry.state == Stage::Opening && from == Side::Client && entry.proven && !same {
+            // Far translates by what it had heard before Near began anew, and this ledger with it.
+            entry.state = Stage::Lost;
         }
         let (state, proven) = (entry.state, entry.proven);
         let answered = segment.ack.wrapping_sub(entry.spoof.seq);
@@ -251,13 +260,22 @@ impl Ledger {
 
     /// A SYN-ACK from a box.
     fn answered(&mut self, now: Instant, tuple: Tuple, spoof: Segment, wire: &Wire) {
-        if let Some(entry) = self.entries.get(&tuple).filter(|entry| {
-            entry.spoof.ack == spoof.ack && !matches!(entry.state, Stage::Lost | Stage::Ended)
-        }) {
+        if let Some(entry) = self
+            .entries
+            .get_mut(&tuple)
+            .filter(|entry| entry.spoof.ack == spoof.ack && entry.state != Stage::Lost)
+        {
             let same = entry.frame.as_ref().is_none_or(|frame| *frame == wire.bytes);
-            let before = entry.spoof.clone();
-            self.expect(same, now, Invariant::I15SameAnswer, || format!("{before}\n  and then {spoof}"));
-            return;
+            // What is over may be answered anew. If the answer is the same, it was not over.
+            if entry.state != Stage::Ended {
+                let before = entry.spoof.clone();
+                self.expect(same, now, Invariant::I15SameAnswer, || format!("{before}\n  and then {spoof}"));
+                return;
+            }
+            if same {
+                entry.state = Stage::Opening;
+                return;
+            }
         }
         let entry = Entry {
             at: now,
