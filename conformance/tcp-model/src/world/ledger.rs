@@ -62,6 +62,21 @@ struct Entry {
     proven: bool,
 }
 
+impl Entry {
+    /// A segment goes through a box that translates: whether that joins both spaces.
+    fn joins(&mut self, given: &Given, segment: &Segment, same: bool) {
+        if self.state != Stage::Opening || given.from != Side::Client || !self.proven {
+            return;
+        }
+        if given.genuine && self.real.is_some() && is_translated(segment.flags) {
+            self.state = Stage::Complete;
+        } else if !same {
+            // Far translates by what it had heard before Near began anew, and this ledger with it.
+            self.state = Stage::Lost;
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Opening,
@@ -161,19 +176,7 @@ impl Ledger {
             self.expect(same || edited, now, Invariant::I12Untouched, || format!("changed: {segment}"));
             return true;
         };
-        if entry.state == Stage::Opening
-            && given.genuine
-            && from == Side::Client
-            && entry.real.is_some()
-            && is_translated(segment.flags)
-            && entry.proven
-        {
-            entry.state = Stage::Complete;
-        }
-        if entry.state == Stage::Opening && from == Side::Client && entry.proven && !same {
-            // Far translates by what it had heard before Near began anew, and this ledger with it.
-            entry.state = Stage::Lost;
-        }
+        entry.joins(given, segment, same);
         let (state, proven) = (entry.state, entry.proven);
         let answered = segment.ack.wrapping_sub(entry.spoof.seq);
         let agrees = given.genuine && segment.has(flag::ACK) && answered > SPACE;
