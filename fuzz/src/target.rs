@@ -1,5 +1,6 @@
 //! The table of targets.
 
+use crate::tape::Tape;
 use crate::{
     candidate_line, envelope, frame, ice_agent, node_datagram, stun_message, tcp, tcp_flow, tcp_frame,
     ticket, turn, turn_client, turn_server,
@@ -106,4 +107,17 @@ pub const TARGETS: &[Target] = &[
 /// At most [`INPUT_MAX`] bytes of an input.
 pub(crate) fn bounded(data: &[u8]) -> &[u8] {
     &data[..data.len().min(INPUT_MAX)]
+}
+
+/// The bit of the set-up that asks for a second run, to be compared with the first.
+const REPLAY: u8 = 0x80;
+
+/// Plays an input whose first byte is the set-up, twice if that asks for it: `play` gives the trace.
+pub(crate) fn replayed(data: &[u8], play: impl Fn(u8, Tape<'_>) -> u64) {
+    let mut tape = Tape::new(bounded(data));
+    let setup = tape.u8();
+    let trace = play(setup, tape);
+    if setup & REPLAY != 0 {
+        assert_eq!(play(setup, tape), trace, "law 6: the same inputs gave other outputs");
+    }
 }
