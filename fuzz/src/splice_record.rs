@@ -145,16 +145,7 @@ fn frame(tape: &mut Tape<'_>, what: u8) -> (Leg, Vec<u8>) {
         Side::Client => (CLIENT, SERVER, 1_024 + port, 80),
         Side::Server => (SERVER, CLIENT, 80, 1_024 + port),
     };
-    let envelope = Envelope {
-        ethernet: [2; 12],
-        tags: [0; 2],
-        tag_count: 0,
-        source,
-        destination,
-        hop_limit: 64,
-        traffic_class: 0,
-        flow_label: 0,
-    };
+    let envelope = Envelope::new([2; 12], source, destination);
     let options =
         if flags & 2 == 0 { TcpOptionList::new() } else { TcpOptionList::new().maximum_segment_size(536) };
     let segment = Segment {

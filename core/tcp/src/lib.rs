@@ -76,8 +76,7 @@
 //! let frame = |side, port, flags, seq, ack| {
 //!     let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
 //!     let (source, destination) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
-//!     let there = Envelope { ethernet, tags: [0; 2], tag_count: 0, source, destination, hop_limit: 64,
-//!                            traffic_class: 0, flow_label: 0 };
+//!     let there = Envelope::new(ethernet, source, destination);
 //!     let (around, ports) = match side {
 //!         Side::Client => (there, (port, 80)),
 //!         Side::Server => (there.reversed(), (80, port)),

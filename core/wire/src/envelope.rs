@@ -63,6 +63,20 @@ pub struct Segment<'a> {
 }
 
 impl Envelope {
+    /// An ordinary one: untagged, with 64 hops to go, of no class and no flow. `ethernet` is destination and source.
+    pub const fn new(ethernet: [u8; ETHERNET_ADDRESSES], source: IpAddr, destination: IpAddr) -> Self {
+        Self {
+            ethernet,
+            tags: [0; TAGS_MAX],
+            tag_count: 0,
+            source,
+            destination,
+            hop_limit: 64,
+            traffic_class: 0,
+            flow_label: 0,
+        }
+    }
+
     /// The envelope of a frame that arrived.
     ///
     /// # Panics

@@ -45,16 +45,8 @@
 //! ```
 //! use gimlet_wire::{Envelope, Layout, Segment, Sum, TcpFlags, TcpOption, TcpOptionList};
 //!
-//! let envelope = Envelope {
-//!     ethernet: [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1],
-//!     tags: [0; 2],
-//!     tag_count: 0,
-//!     source: [10, 0, 0, 1].into(),
-//!     destination: [10, 0, 0, 2].into(),
-//!     hop_limit: 64,
-//!     traffic_class: 0,
-//!     flow_label: 0,
-//! };
+//! let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+//! let envelope = Envelope::new(ethernet, [10, 0, 0, 1].into(), [10, 0, 0, 2].into());
 //! let mut frame = Vec::new();
 //! envelope.write(&mut frame, &Segment {
 //!     source_port: 40_000,

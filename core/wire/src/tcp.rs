@@ -5,7 +5,7 @@ pub(crate) mod options;
 use core::fmt;
 use core::ops::{BitAnd, BitOr, BitOrAssign, Not};
 
-use crate::{Sum, TcpOptions};
+use crate::{Sum, TcpOption, TcpOptions};
 
 /// Bytes of a TCP header without options.
 pub const TCP_HEADER: usize = 20;
@@ -234,6 +234,24 @@ impl<B: AsRef<[u8]>> TcpView<B> {
     #[inline(always)]
     pub fn options(&self) -> TcpOptions<'_> {
         TcpOptions::new(self.option_bytes(), TCP_HEADER)
+    }
+
+    /// TSval and TSecr (RFC 7323 §3.2), of the first such option.
+    pub fn timestamps(&self) -> Option<(u32, u32)> {
+        self.options().flatten().find_map(|(_, option)| match option {
+            TcpOption::Timestamps { value, echo } => Some((value, echo)),
+            TcpOption::EndOfList
+            | TcpOption::NoOperation
+            | TcpOption::MaximumSegmentSize(_)
+            | TcpOption::WindowScale(_)
+            | TcpOption::SackPermitted
+            | TcpOption::Sack(_)
+            | TcpOption::FastOpen(_)
+            | TcpOption::Md5
+            | TcpOption::Ao
+            | TcpOption::Mptcp
+            | TcpOption::Other { .. } => None,
+        })
     }
 
     /// What comes behind the header.

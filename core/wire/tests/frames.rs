@@ -12,16 +12,7 @@ const SERVER: &str = "10.0.0.2";
 fn envelope(source: &str, destination: &str) -> Envelope {
     let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
     let ethernet = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
-    Envelope {
-        ethernet,
-        tags: [0; 2],
-        tag_count: 0,
-        source,
-        destination,
-        hop_limit: 64,
-        traffic_class: 0,
-        flow_label: 0,
-    }
+    Envelope::new(ethernet, source, destination)
 }
 
 fn acknowledgement(ack: u32) -> Segment<'static> {

@@ -95,16 +95,7 @@ impl Bench {
             Side::Client => (CLIENT, SERVER, port, 80),
             Side::Server => (SERVER, CLIENT, 80, port),
         };
-        let envelope = Envelope {
-            ethernet: [2; 12],
-            tags: [0; 2],
-            tag_count: 0,
-            source,
-            destination,
-            hop_limit: 64,
-            traffic_class: 0,
-            flow_label: 0,
-        };
+        let envelope = Envelope::new([2; 12], source, destination);
         let mut frame = Vec::new();
         let segment =
             Segment { source_port, destination_port, seq, ack, flags, window: 64_000, options, payload };

@@ -82,16 +82,7 @@ impl End {
     }
 
     fn frame(self, side: Side, segment: Segment<'_>) -> Vec<u8> {
-        let envelope = Envelope {
-            ethernet: [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1],
-            tags: [0; 2],
-            tag_count: 0,
-            source: self.client(),
-            destination: self.server(),
-            hop_limit: 64,
-            traffic_class: 0,
-            flow_label: 0,
-        };
+        let envelope = Envelope::new([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1], self.client(), self.server());
         let ports = Segment { source_port: self.port(), destination_port: PORT, ..segment };
         let mut frame = Vec::new();
         match side {

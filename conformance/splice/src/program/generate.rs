@@ -101,14 +101,12 @@ impl Generator {
         ethernet[..6].copy_from_slice(&SERVER_MAC);
         ethernet[6..].copy_from_slice(&FLOODER_MAC);
         let envelope = Envelope {
-            ethernet,
-            tags: [0; 2],
-            tag_count: 0,
-            source: IpAddr::V4(Ipv4Addr::from(network | source & !mask)),
-            destination: SERVER[0].parse().expect("an address"),
             hop_limit: 57,
-            traffic_class: 0,
-            flow_label: 0,
+            ..Envelope::new(
+                ethernet,
+                IpAddr::V4(Ipv4Addr::from(network | source & !mask)),
+                SERVER[0].parse().expect("an address"),
+            )
         };
         let segment = Segment {
             source_port: (ports as u16) | 1024,

@@ -6,7 +6,7 @@ use gimlet_machine::{Buf, Counters as _, Deadline, Input, Instant, Machine, Rng,
 use gimlet_tcp::{
     Allow, Block, Config, Event, FlowState, Leg, Limits, Role, Secret, Side as Toward, Translator,
 };
-use gimlet_wire::{Envelope, Layout, Segment, TcpFlags, TcpOption, TcpOptionList};
+use gimlet_wire::{Envelope, Layout, Segment, TcpFlags, TcpOptionList};
 
 /// A box and what lives next to it: clients beside the near one, servers beside the far one.
 struct Post {
@@ -47,16 +47,8 @@ impl Post {
         };
         let seq = own.wrapping_add(u32::from(!flags.contains(TcpFlags::SYN)));
         let time = 5_000 + (now.as_nanos() >> 20) as u32;
-        let there = Envelope {
-            ethernet: [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1],
-            tags: [0; 2],
-            tag_count: 0,
-            source: [10, 0, 0, 1].into(),
-            destination: [10, 0, 0, 2].into(),
-            hop_limit: 64,
-            traffic_class: 0,
-            flow_label: 0,
-        };
+        let there =
+            Envelope::new([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1], [10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         let (around, (source_port, destination_port)) = match self.side {
             Side::A => (there, (port, 80)),
             Side::B => (there.reversed(), (80, port)),
@@ -74,11 +66,8 @@ impl Post {
         let Ok(layout) = Layout::of(frame) else { return };
         let Ok(view) = layout.tcp(frame) else { return };
         let port = if view.source_port() == 80 { view.destination_port() } else { view.source_port() };
-        let time = view.options().find_map(|option| match option {
-            Ok((_, TcpOption::Timestamps { value, .. })) => Some(value),
-            _other => None,
-        });
-        self.heard.insert(port, (view.seq().wrapping_add(view.seq_len()), time.unwrap_or_default()));
+        let time = view.timestamps().map_or(0, |(value, _)| value);
+        self.heard.insert(port, (view.seq().wrapping_add(view.seq_len()), time));
         let (flags, has_data) = (view.flags(), !view.payload().is_empty());
         match self.side {
             Side::A if flags.contains(TcpFlags::SYN | TcpFlags::ACK) => {

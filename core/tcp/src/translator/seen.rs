@@ -30,27 +30,13 @@ pub(crate) struct Seen {
 impl Seen {
     pub(crate) fn of(view: &TcpView<&[u8]>, layout: &Layout) -> Self {
         let start = usize::from(layout.transport_at) + view.header_len();
-        let timestamps = view.options().flatten().find_map(|(_, option)| match option {
-            TcpOption::Timestamps { value, echo } => Some((value, echo)),
-            TcpOption::EndOfList
-            | TcpOption::NoOperation
-            | TcpOption::MaximumSegmentSize(_)
-            | TcpOption::WindowScale(_)
-            | TcpOption::SackPermitted
-            | TcpOption::Sack(_)
-            | TcpOption::FastOpen(_)
-            | TcpOption::Md5
-            | TcpOption::Ao
-            | TcpOption::Mptcp
-            | TcpOption::Other { .. } => None,
-        });
         Self {
             seq: SeqNumber(view.seq()),
             ack: SeqNumber(view.ack()),
             flags: view.flags(),
             window: view.window(),
             urgent: view.urgent(),
-            timestamps,
+            timestamps: view.timestamps(),
             payload: start..layout.end as usize,
         }
     }

@@ -65,16 +65,8 @@ impl Seg {
     }
 
     pub(crate) fn envelope(&self) -> Envelope {
-        let from_client = Envelope {
-            ethernet: [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1],
-            tags: [0; 2],
-            tag_count: 0,
-            source: [10, 0, 0, 1].into(),
-            destination: [10, 0, 0, 2].into(),
-            hop_limit: 64,
-            traffic_class: 0,
-            flow_label: 0,
-        };
+        let from_client =
+            Envelope::new([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1], [10, 0, 0, 1].into(), [10, 0, 0, 2].into());
         if self.side == C { from_client } else { Envelope { hop_limit: 61, ..from_client.reversed() } }
     }
 

@@ -17,16 +17,8 @@ pub(crate) fn ready_with(windows: Windows) -> Translation {
 
 /// The headers around a segment from `side`.
 pub(crate) fn envelope(side: Side) -> Envelope {
-    let from_client = Envelope {
-        ethernet: [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1],
-        tags: [0; 2],
-        tag_count: 0,
-        source: [10, 0, 0, 1].into(),
-        destination: [10, 0, 0, 2].into(),
-        hop_limit: 64,
-        traffic_class: 0,
-        flow_label: 0,
-    };
+    let from_client =
+        Envelope::new([2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1], [10, 0, 0, 1].into(), [10, 0, 0, 2].into());
     match side {
         Side::Client => from_client,
         Side::Server => from_client.reversed(),
